@@ -1,0 +1,20 @@
+# make demo   build .venv, train net D with scale jitter along its lineage on the embedded data, evaluate it fused
+# make test   lint and tests, in the same environment
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+demo: $(VENV)/installed
+	$(PYTHON) train.py model=D train_scale=jitter
+	$(PYTHON) evaluate.py eval=fused
+
+test: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PYTHON) -m pytest
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.PHONY: demo test

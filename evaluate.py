@@ -1,0 +1,34 @@
+"""Evaluate finished runs by the paper's protocols. A run is named by the same options that train it, or by its name.
+
+python evaluate.py eval=fused                            D-jitter, multi-crop & dense over three scales (Table 5)
+python evaluate.py eval=table3 model=A train_scale=S256  dense, one scale
+python evaluate.py 'runs=[D-jitter,E-jitter]' eval=fused two nets
+python evaluate.py eval_method=dense 'test_scale.q=[256,320,384]'
+
+Posteriors are kept and reused; every evaluation appends a line to runs/<data>/results.jsonl. Options: conf/.
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from vgg import results
+from vgg.config import EvaluateConfig, UserError
+from vgg.runs import typed
+
+failed: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    try:
+        results.evaluate(typed(cfg, EvaluateConfig))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        failed.append(str(error))
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(bool(failed))

@@ -1,0 +1,100 @@
+"""`python -m vgg COMMAND`: everything but training and evaluation, which are train.py and evaluate.py."""
+
+import argparse
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from vgg.config import UserError
+
+
+def quiet() -> None:
+    """Leave out what Lightning says to everybody: adverts, devices it did not find, advice on workers.
+
+    Called after Lightning is imported, which sets its logger's level.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils._pytree")
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    from vgg.callbacks import Interrupted
+    from vgg.data import end_workers
+    from vgg.training import fit
+
+    quiet()
+    try:
+        fit(arguments.folder.absolute())
+    except Interrupted as stop:
+        print("stopped, with a checkpoint: the same command goes on from here", flush=True)
+        sys.exit(128 + int(stop.args[0]))
+    finally:
+        end_workers()
+
+
+def score(arguments: argparse.Namespace) -> None:
+    from vgg.data import end_workers
+    from vgg.scoring import score
+
+    quiet()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save: a scale and view is kept when it is whole
+    try:
+        score(arguments.request.absolute())
+    finally:
+        end_workers()
+
+
+def tables(arguments: argparse.Namespace) -> None:
+    from vgg.tables import rendered
+
+    print(rendered(arguments.data, arguments.runs, arguments.format))
+
+
+def keep(arguments: argparse.Namespace) -> None:
+    from vgg.tables import curated, keep
+
+    print(f"{keep(arguments.data, arguments.runs)} evaluations are in {curated(arguments.data)}")
+
+
+def figure(arguments: argparse.Namespace) -> None:
+    from vgg.config import REPOSITORY
+    from vgg.figures import errors
+
+    path = arguments.output or REPOSITORY / "results" / f"{arguments.data}.svg"
+    errors(arguments.data, arguments.runs, path)
+    print(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vgg", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("fit", help="train or resume the run in a folder that train.py prepared")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(call=fit)
+    command = commands.add_parser("score", help="compute the posteriors that evaluate.py asks for")
+    command.add_argument("request", type=Path)
+    command.set_defaults(call=score)
+    for name, call, what in (
+        ("tables", tables, "the paper's Tables 3 to 6, ours beside theirs"),
+        ("keep", keep, "copy the evaluations made here to results/, which git keeps"),
+        ("figure", figure, "draw the errors of Tables 3 to 6 as SVG"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--data", default="digits", help="the data's name in the runs' names (default: digits)")
+        command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+        command.set_defaults(call=call)
+        if name == "tables":
+            command.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+        if name == "figure":
+            command.add_argument("--output", type=Path, help="default: results/DATA.svg")
+    arguments = parser.parse_args()
+    try:
+        arguments.call(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What happens around the steps of section 3.1: plateau, finite loss, checkpoints and signals, a line an epoch."""
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from torch import Tensor
+
+from vgg.config import UserError
+from vgg.files import write_whole
+
+DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
+
+
+class Plateau(Callback):
+    """The learning rate is divided by 10 when validation top-1 stops improving; three decreases, then the end.
+
+    Steps at the end of validation, before the epoch's checkpoint, so that a resumed run takes the same steps.
+    """
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.best, self.waited, self.decreases, self.ended = math.inf, 0, 0, False
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        error = float(trainer.callback_metrics["val/top1_error"])
+        self.waited = 0 if error < self.best else self.waited + 1
+        self.best = min(error, self.best)
+        if self.waited < self.patience:
+            return
+        self.waited = 0
+        if self.decreases == DECREASES:
+            self.ended = trainer.should_stop = True
+            return
+        self.decreases += 1
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] *= 0.1
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.ended
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, "decreases": self.decreases, "ended": self.ended}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class FiniteLoss(Callback):
+    """A loss that is not a finite number ends the training. Looks every few steps: each look waits for the device."""
+
+    EVERY = 20
+
+    def __init__(self) -> None:
+        self.recent: list[Tensor] = []
+        self.last_finite = math.nan
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        self.recent.append(outputs["loss"].detach())
+        if len(self.recent) == self.EVERY or trainer.is_last_batch:
+            self.look(trainer)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        """Called before every checkpoint too, so that none holds weights that are not numbers."""
+        if not self.recent:
+            return
+        losses = trainer.strategy.reduce(torch.stack(self.recent), reduce_op="mean").tolist()
+        first = trainer.fit_loop.epoch_loop.total_batch_idx + 1 - len(losses)
+        self.recent.clear()
+        for number, loss in enumerate(losses, start=first):
+            if not math.isfinite(loss):
+                rate = trainer.optimizers[0].param_groups[0]["lr"]
+                step = number // trainer.accumulate_grad_batches + 1
+                raise UserError(
+                    f"the loss is {loss} at step {step}, learning rate {rate:g}, last finite loss {self.last_finite:g}."
+                    " Try a lower learning rate (data.lr=…) or other random weights (init=glorot, init=std001)"
+                )
+            self.last_finite = loss * trainer.accumulate_grad_batches
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and left a checkpoint; holds the signal's number."""
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints are written under a temporary name and renamed; the one before is kept."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        if path.exists():
+            path.replace(path.with_name("previous.ckpt"))
+        try:
+            with write_whole(path) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"could not write {path} ({error}). The checkpoint before it is intact: make room and run the same "
+                "command again"
+            ) from error
+
+
+class Checkpoints(Callback):
+    """A checkpoint after every epoch, every so many minutes inside one, and when SIGTERM or Ctrl-C asks to stop.
+
+    A signal waits for the end of the step in the air, or of the validation; a second Ctrl-C does not.
+    """
+
+    def __init__(self, run: str, path: Path, minutes: float, finite: FiniteLoss):
+        self.run, self.path, self.seconds, self.finite = run, path, 60 * minutes, finite
+        self.signal, self.saved_at = 0, time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        def stop(number: int, frame: Any) -> None:
+            if self.signal == signal.SIGINT == number:
+                raise KeyboardInterrupt
+            self.signal = number
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run"] = self.run
+
+    def save(self, trainer: pl.Trainer) -> None:
+        self.finite.look(trainer)
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self.saved_at = time.monotonic()
+
+    def asked_to_stop(self, trainer: pl.Trainer) -> int:
+        """The signal that any rank received, or 0."""
+        if trainer.world_size == 1:
+            return self.signal
+        return int(
+            trainer.strategy.reduce(torch.tensor(self.signal, device=trainer.strategy.root_device), reduce_op="max")
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        step, inside = divmod(batch_index + 1, trainer.accumulate_grad_batches)
+        if inside or trainer.is_last_batch or (trainer.world_size > 1 and step % 10):
+            return
+        due = trainer.strategy.broadcast(time.monotonic() - self.saved_at > self.seconds)
+        if (number := self.asked_to_stop(trainer)) or due:
+            self.save(trainer)
+        if number:
+            raise Interrupted(number)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.save(trainer)
+        if number := self.asked_to_stop(trainer):
+            raise Interrupted(number)
+
+
+class EpochLines(Callback):
+    """One printed line an epoch, and the learning rate and speed for the loggers."""
+
+    def __init__(self, run: str, batch: int):
+        self.run, self.batch = run, batch
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, module)  # which Lightning does not call when it resumes inside an epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.started, self.first_step = time.monotonic(), trainer.global_step
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        seconds = time.monotonic() - self.started
+        self.speed = self.batch * (trainer.global_step - self.first_step) / seconds
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        module.log_dict({"lr": self.rate, "images_per_second": self.speed}, rank_zero_only=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        shown = trainer.callback_metrics
+        trainer.print(
+            f"{self.run}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            f"  loss {shown['train/loss']:.3f}  top-1 error {shown['val/top1_error']:.2f} %"
+            f"  top-5 error {shown['val/top5_error']:.2f} %  lr {self.rate:g}  {self.speed:.0f} images/s",
+            flush=True,
+        )
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar with loss and learning rate of the step and the last validation's errors."""
+
+    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        shown = {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}
+        return {"lr": f"{trainer.optimizers[0].param_groups[0]['lr']:g}", **shown} if trainer.optimizers else shown

@@ -1,0 +1,199 @@
+"""What each configuration key means. The values stand in conf/; this schema refuses unknown keys and wrong types."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class UserError(Exception):
+    """A mistake of the user's or a state of the disk: shown as one message, without a traceback."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    require(value in allowed, f"{key}={value}: choose one of {', '.join(allowed)}")
+
+
+@dataclass
+class Model:
+    name: str  # a column of Table 1
+    dropout: float  # the data's, unless it is given
+    ceil_mode: bool  # max pools round odd sides up, as the authors' Caffe did
+
+    def __post_init__(self) -> None:
+        choice("model.name", self.name, ("A", "A-LRN", "B", "C", "D", "E", "B-5x5"))
+        require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
+
+
+@dataclass
+class TrainScale:
+    name: str  # in the run's name
+    smin: int  # S is drawn from smin..smax, in the paper's pixels
+    smax: int
+    lr_factor: float  # on data.lr
+    parent: str | None  # the train_scale option whose finished run this one starts from
+
+    def __post_init__(self) -> None:
+        require(
+            224 <= self.smin <= self.smax, f"train_scale: 224 <= smin={self.smin} <= smax={self.smax} does not hold"
+        )
+
+
+@dataclass
+class Data:
+    name: str | None  # in the run's name; null: the folder's name
+    form: str  # digits, folder, imagenette or imagenet
+    root: str | None  # the folder that holds the images; digits and imagenette know one in the cache
+    val: str | None  # another folder with the validation images
+    download: bool
+    classes: int | None  # null: as many as there are class folders
+    crop: int  # side of the training crop in pixels, a multiple of 56 (224 is the paper)
+    width: float  # factor on the channels of every layer
+    dropout: float  # after the ReLU of fc6 and fc7
+    batch: int  # images of one step over all devices
+    epochs: int  # of the S = 256 stage, at most
+    finetune_epochs: int | None  # of the S = 384 and jitter stages, at most; null: half of epochs, rounded up
+    patience: int  # epochs without a better top-1 until the learning rate falls
+    lr: float
+    draw: str  # what init=default draws random weights by
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, f"data.dropout={self.dropout} is not in [0, 1)")
+        choice("data.form", self.form, ("digits", "folder", "imagenette", "imagenet"))
+        require(self.crop >= 56 and self.crop % 56 == 0, f"data.crop={self.crop} is not a multiple of 56")
+        require(0 < self.width <= 4, f"data.width={self.width} is not in (0, 4]")
+        for key in ("batch", "epochs", "patience"):
+            require(getattr(self, key) >= 1, f"data.{key}={getattr(self, key)} is not positive")
+        require(self.lr > 0, f"data.lr={self.lr} is not positive")
+        if self.name is None:
+            require(bool(self.root), f"data={self.form} needs the folder of your images: data.root=/path/to/photos")
+            self.name = Path(self.root).resolve().name
+        require(not set(self.name) & set("/\\:;,#?'\" "), f"data.name={self.name!r}: use letters, digits, '_' and '.'")
+
+
+@dataclass
+class Init:
+    draw: str  # how random weights are drawn
+    from_a: bool  # B, C, D and E take net A's layers (section 3.1)
+    parent: str | None  # start from this finished run instead of the lineage's
+
+    def __post_init__(self) -> None:
+        choice("init.draw", self.draw, ("std001", "literal", "glorot", "kaiming"))
+
+
+@dataclass
+class Optimizer:
+    momentum: float
+    weight_decay: float
+    caffe_bias: bool  # biases with twice the learning rate and no decay, as Caffe's VGG and AlexNet files have it
+
+
+@dataclass
+class Trainer:
+    accelerator: str  # auto, cpu, gpu or mps
+    devices: int  # on each node; -1: all there are
+    num_nodes: int
+    strategy: str  # auto or ddp
+    precision: str  # 32-true, bf16-mixed or 16-mixed
+    micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
+    workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 8
+    checkpoint_minutes: float  # between two checkpoints inside an epoch
+
+    def __post_init__(self) -> None:
+        choice("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
+        choice("trainer.strategy", self.strategy, ("auto", "ddp"))
+        choice("trainer.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        require(self.devices == -1 or self.devices >= 1, "trainer.devices is a number of devices, or -1 for all")
+        require(self.num_nodes >= 1, f"trainer.num_nodes={self.num_nodes} is not positive")
+        require(self.workers is None or self.workers >= 0, f"trainer.workers={self.workers} is negative")
+
+
+@dataclass
+class Logger:
+    wandb: str  # disabled, offline or online
+    project: str
+    group: str | None  # W&B's name for runs that belong together; null: the data
+
+    def __post_init__(self) -> None:
+        choice("logger.wandb", self.wandb, ("disabled", "offline", "online"))
+
+
+@dataclass
+class Dirs:
+    runs: str
+    cache: str
+
+
+@dataclass
+class TrainConfig:
+    """One cell of the grid on one data set: what train.py composes and a run directory stores."""
+
+    model: Model
+    train_scale: TrainScale
+    data: Data
+    init: Init
+    layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
+    optimizer: Optimizer
+    seed: int
+    tag: str | None  # free text at the end of the run's name
+    chain: bool  # train missing parents first; false: they are an error
+    trainer: Trainer
+    logger: Logger
+    dirs: Dirs
+
+    def __post_init__(self) -> None:
+        choice("layers", self.layers, ("all", "fc"))
+        require(self.seed >= 0, f"seed={self.seed} is negative")
+        if self.tag is not None:
+            require(self.tag.isalnum(), f"tag={self.tag!r}: letters and digits only")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this stage, at most."""
+        if self.train_scale.parent is None:
+            return self.data.epochs
+        return self.data.finetune_epochs or -(-self.data.epochs // 2)
+
+    @property
+    def learning_rate(self) -> float:
+        return self.data.lr * self.train_scale.lr_factor
+
+
+@dataclass
+class EvalMethod:
+    views: list[str]  # dense, multicrop, center, tencrop; the mean over several
+    softmax: str  # last: scores are averaged over space, then the soft-max; first: the other way round
+
+    def __post_init__(self) -> None:
+        for view in self.views:
+            choice("eval_method.views", view, ("dense", "multicrop", "center", "tencrop"))
+        require(bool(self.views), "eval_method.views is empty")
+        choice("eval_method.softmax", self.softmax, ("last", "first"))
+
+
+@dataclass
+class TestScale:
+    rule: str  # single (section 4.1) or multi (4.2)
+    q: list[int] | None  # explicit test scales in the paper's pixels, instead of the rule
+
+    def __post_init__(self) -> None:
+        choice("test_scale.rule", self.rule, ("single", "multi"))
+        for q in self.q or []:
+            require(q >= 224, f"test_scale.q={q} is smaller than the 224 crop")
+        require(self.q is None or len(set(self.q)) == len(self.q) > 0, "test_scale.q is empty or repeats a scale")
+
+
+@dataclass
+class EvaluateConfig(TrainConfig):
+    """What evaluate.py composes: which runs, which views at which scales, on which data."""
+
+    runs: list[str] | None = None  # names; null: the one that model, train_scale and so on name
+    eval_method: EvalMethod = field(default_factory=lambda: EvalMethod(["dense"], "last"))
+    test_scale: TestScale = field(default_factory=lambda: TestScale("single", None))
+    ceil_mode: bool | None = None  # pool this way instead of the run's own
+    eval_batch: int = 16  # images that go through the net together

@@ -1,0 +1,229 @@
+"""The LightningDataModule: training crops at random scales, whole batches in a seeded order, validation crops."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vgg.config import TrainConfig, Trainer, UserError, require
+from vgg.files import write_whole
+from vgg.images import Listing, listing, same_classes
+from vgg.scales import draw_scale, real_pixels, single_scale
+from vgg.transforms import (
+    COLOUR_SHIFT_DEVIATION,
+    Colours,
+    decode,
+    rescaled_size,
+    rescaled_window,
+    to_tensor,
+    training_crop,
+)
+
+COLOUR_SAMPLE = 10_000  # training images at most that the mean and the principal components are computed on
+IMAGENET_MEAN = (123.68, 116.779, 103.939)
+ATTEMPTS = 100  # at a readable training image, before it is the disk that is at fault
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class TrainingCrops(Dataset):
+    """Item (epoch, index) -> (crop (3, crop, crop) uint8, label, alpha (3,), index of an unreadable file or -1).
+
+    Everything random is a function of (seed, epoch, index): it differs between epochs and images, and does not depend
+    on workers or ranks. An unreadable image is replaced by another one, drawn from the same numbers.
+    """
+
+    def __init__(self, images: Listing, cfg: TrainConfig):
+        self.images, self.crop, self.seed = images, cfg.data.crop, cfg.seed
+        self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, Tensor, int]:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        bad = -1
+        for _ in range(ATTEMPTS):
+            try:
+                image = decode(self.images.path(index))
+                break
+            except UNREADABLE:
+                bad, index = index, int(rng.integers(len(self.images)))
+        else:
+            raise UserError(
+                f"{ATTEMPTS} images in a row cannot be read, {self.images.path(bad)} the last: is the disk there?"
+            )
+        side = real_pixels(draw_scale(self.smin, self.smax, rng), self.crop)
+        crop = to_tensor(training_crop(image, side, self.crop, rng))
+        alpha = torch.tensor(rng.normal(0, COLOUR_SHIFT_DEVIATION, 3), dtype=torch.float32)
+        return crop, self.images.labels[index], alpha, bad
+
+
+class TrainingBatches(Sampler):
+    """The (epoch, index) keys of one rank's micro-batches, epoch after epoch; each iteration is the next epoch.
+
+    The order of an epoch is a permutation drawn from (seed, epoch). Step k of all ranks together takes its images
+    k * batch ... (k + 1) * batch - 1, whatever the number of ranks and micro-batches; the last, partial batch is
+    dropped. An epoch begins with the first `next`: loaders throw iterators away unused. Set `epoch` and `start` (in
+    micro-batches) to go on in the middle.
+    """
+
+    def __init__(self, images: int, batch: int, micro_batch: int, rank: int, ranks: int, seed: int):
+        require(images >= batch, f"data.batch={batch}: there are only {images} training images")
+        self.images, self.batch, self.micro_batch, self.seed = images, batch, micro_batch, seed
+        self.rank, self.ranks = rank, ranks
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return self.images // self.batch * (self.batch // self.ranks // self.micro_batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, start = self.epoch, self.start
+        self.epoch, self.start = epoch + 1, 0
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        steps = order[: self.images // self.batch * self.batch].reshape(-1, self.ranks, self.batch // self.ranks)
+        micro_batches = steps[:, self.rank].reshape(-1, self.micro_batch)
+        for row in micro_batches[start:]:
+            yield [(epoch, int(index)) for index in row]
+
+
+class CentreCrops(Dataset):
+    """Item index -> (central crop of the image at smaller side `side`, label), for validation during training."""
+
+    def __init__(self, images: Listing, side: int, crop: int, rank: int, ranks: int):
+        self.images, self.side, self.crop = images, side, crop
+        self.indices = range(rank, len(images), ranks)  # every image once, whatever the number of ranks
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
+        index = self.indices[row]
+        try:
+            image = decode(self.images.path(index))
+        except UNREADABLE:
+            return torch.zeros(3, self.crop, self.crop, dtype=torch.uint8), -1, index
+        width, height = rescaled_size(image.size, self.side)
+        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return to_tensor(rescaled_window(image, self.side, left, top, self.crop)), self.images.labels[index], -1
+
+
+def training_colours(images: Listing, published_mean: tuple[float, ...] | None = None) -> Colours:
+    """Mean RGB and principal components of the training pixels, over a fixed sample of at most `COLOUR_SAMPLE`."""
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    for index in np.random.default_rng(0).permutation(len(images))[:COLOUR_SAMPLE]:
+        try:
+            image = decode(images.path(index))
+        except UNREADABLE:
+            continue
+        image.thumbnail((256, 256), Image.Resampling.BOX)
+        pixels = np.asarray(image, dtype=np.float64).reshape(-1, 3)
+        count, total, products = count + len(pixels), total + pixels.sum(0), products + pixels.T @ pixels
+    require(count > 0, f"no image in {images.root} can be read")
+    found = Colours.of(count, total, products)
+    if published_mean is not None:
+        return Colours(torch.tensor(published_mean), found.components, found.deviations)
+    return found
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach a whole process group: decoding goes on until the training process has had its say."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def decoding_workers(how: Trainer, ranks: int) -> int:
+    """Decoding processes of this rank: as configured, or two fewer than its cores, at most 8.
+
+    On two cores none: a net that computes on both loses more to a third process than decoding in turn costs.
+    """
+    if how.workers is not None:
+        return how.workers
+    here = -(-ranks // how.num_nodes)
+    return max(0, min(8, (os.cpu_count() or 1) // here - 2))
+
+
+def end_workers() -> None:
+    """Before this process exits: the SIGTERM that multiprocessing would end its children with is lost on them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+class ImageData(pl.LightningDataModule):
+    """Training and validation images of one run. `folder` is the run's: the colours are kept there."""
+
+    def __init__(self, cfg: TrainConfig, folder: Path):
+        super().__init__()
+        self.cfg, self.folder = cfg, folder
+        self.train = listing(cfg.data, Path(cfg.dirs.cache), "train")
+        self.val = listing(cfg.data, Path(cfg.dirs.cache), "val")
+        same_classes(self.train.classes, self.val.classes, f"training and validation images of {cfg.data.name}")
+        self.resume_at: dict[str, Any] | None = None
+
+    def prepare_data(self) -> None:
+        """On one rank: the colours, computed once for these images and kept beside the run."""
+        path = self.folder / "colours.pt"
+        if path.exists():
+            return
+        cached = Path(self.cfg.dirs.cache) / "colours" / f"{self.train.sha256[:32]}.pt"
+        if not cached.exists():
+            mean = IMAGENET_MEAN if self.cfg.data.form == "imagenet" else None
+            with write_whole(cached) as file:
+                torch.save(vars(training_colours(self.train, mean)), file)
+        with write_whole(path) as file:
+            file.write(cached.read_bytes())
+
+    def colours(self) -> Colours:
+        return Colours(**torch.load(self.folder / "colours.pt", weights_only=True))
+
+    def loader(self, dataset: Dataset, **how: Any) -> DataLoader:
+        workers = decoding_workers(self.cfg.trainer, self.trainer.world_size)
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=leave_signals_to_parent,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            **how,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        trainer, batch = self.trainer, self.cfg.data.batch
+        micro_batch = batch // trainer.world_size // trainer.accumulate_grad_batches
+        self.batches = TrainingBatches(
+            len(self.train), batch, micro_batch, trainer.global_rank, trainer.world_size, self.cfg.seed
+        )
+        if self.resume_at is not None:
+            done, per_epoch = self.resume_at["micro_batches"], len(self.batches)
+            self.batches.epoch, self.batches.start = self.resume_at["epoch"] + done // per_epoch, done % per_epoch
+        return self.loader(TrainingCrops(self.train, self.cfg), batch_sampler=self.batches)
+
+    def val_dataloader(self) -> DataLoader:
+        crop = self.cfg.data.crop
+        (q,) = single_scale(self.cfg.train_scale.smin, self.cfg.train_scale.smax)
+        crops = CentreCrops(self.val, real_pixels(q, crop), crop, self.trainer.global_rank, self.trainer.world_size)
+        return self.loader(crops, batch_size=min(100, self.cfg.data.batch))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the order of images stands: micro-batches *processed*, for a batch in the air is not lost."""
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return {
+            "epoch": self.trainer.current_epoch,
+            "micro_batches": progress.current.processed,
+            "images_sha256": self.train.sha256,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["images_sha256"] != self.train.sha256:
+            raise UserError(
+                f"the training images in {self.train.root} are not the ones {self.folder} was started with; "
+                "restore them, or train under another name with tag=NAME"
+            )
+        self.resume_at = state

@@ -1,0 +1,55 @@
+"""Section 3.2: class posteriors of whole images, dense or over crops, each view together with its mirror image."""
+
+import torch
+from torch import Tensor
+
+from vgg.network import VGG
+
+VIEWS = ("dense", "multicrop", "center", "tencrop")
+GRID = 5  # multi-crop: 5 x 5 crops and their mirror images, 50 a scale
+CROPS_AT_ONCE = 100
+
+
+def grid(side: int, crop: int) -> list[int]:
+    """Five regular offsets: the first crop at one border, the last at the other, in steps of (side - crop) / 4."""
+    return [round(step * (side - crop) / (GRID - 1)) for step in range(GRID)]
+
+
+def windows(height: int, width: int, crop: int, view: str) -> list[tuple[int, int]]:
+    """(top, left) of this view's crops in a rescaled image; the mirror images come on top except for `center`."""
+    bottom, right = height - crop, width - crop
+    centre = (round(bottom / 2), round(right / 2))
+    if view == "multicrop":
+        return [(top, left) for top in grid(height, crop) for left in grid(width, crop)]
+    if view == "tencrop":
+        return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre]
+    if view == "center":
+        return [centre]
+    raise ValueError(f"{view} is not a view of crops: choose from {', '.join(VIEWS)}")
+
+
+def dense(net: VGG, images: Tensor, softmax: str = "last") -> Tensor:
+    """Posteriors (N, classes) of whole images (N, 3, H, W), averaged with those of their mirror images.
+
+    softmax "last", the paper's: the class score map is averaged over space, then the soft-max is taken. "first": the
+    soft-max of every cell, averaged.
+    """
+    scores = net.score_map(torch.cat([images, images.flip(3)])).float()
+    if softmax == "first":
+        return scores.softmax(1).mean(dim=(2, 3)).view(2, len(images), -1).mean(0)
+    return scores.mean(dim=(2, 3)).softmax(1).view(2, len(images), -1).mean(0)
+
+
+def crops(net: VGG, images: Tensor, view: str) -> Tensor:
+    """Posteriors (N, classes) of rescaled images (N, 3, H, W): the mean over this view's crops and their mirrors."""
+    side = net.crop
+    stacked = torch.cat([images[:, :, y : y + side, x : x + side] for y, x in windows(*images.shape[2:], side, view)])
+    if view != "center":
+        stacked = torch.cat([stacked, stacked.flip(3)])
+    posteriors = torch.cat([net(part).float().softmax(1) for part in stacked.split(CROPS_AT_ONCE)])
+    return posteriors.view(-1, len(images), posteriors.shape[1]).mean(0)
+
+
+def posteriors(net: VGG, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+    """Posteriors (N, classes) of images rescaled to the test scale, (N, 3, H, W) in 0..255, under one view."""
+    return dense(net, images, softmax) if view == "dense" else crops(net, images, view)

@@ -1,0 +1,45 @@
+"""Pictures of results: `python -m vgg figure` draws errors with their intervals beside the paper's."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+from vgg.config import require
+from vgg.results import PAPER
+from vgg.tables import matching, method_name, net_name, results
+
+
+def errors(data: str, runs: Path, path: Path) -> None:
+    """Top-1 errors of everything in Tables 3 to 6 that was evaluated on this data, ours (95 % intervals) and theirs."""
+    lines = results(data, runs)
+    rows = [json.loads(text) for text in PAPER.read_text().splitlines()]
+    measured = [(row, found) for row in rows if (found := matching(row, lines))]
+    require(bool(measured), f"no row of Tables 3 to 6 was evaluated on {data}: start with python evaluate.py")
+    labels, seen = [], set()
+    for row, found in reversed(measured):
+        label = f"{' + '.join(map(net_name, row['runs']))}, {method_name(row['views'])}, " + (
+            f"Q = {', '.join(map(str, row['q'][0]))}" if len(row["runs"]) < 3 else "each its Q's"
+        )
+        if label not in seen:
+            seen.add(label)
+            labels.append((label, row, found[-1]))
+    pyplot.rcParams.update({"font.size": 9, "svg.hashsalt": "vgg", "svg.fonttype": "none"})
+    figure, axes = pyplot.subplots(figsize=(8, 1.1 + 0.28 * len(labels)), layout="constrained")
+    ours, theirs = f"{data}, ours", "ImageNet, the paper"
+    for height, (_, row, line) in enumerate(labels):
+        low, high = line["top1_interval"]
+        axes.plot([low, high], [height, height], color="#3b6ea5", linewidth=3, alpha=0.35, solid_capstyle="round")
+        axes.plot(line["top1"], height, "o", color="#3b6ea5", label=None if height else ours)
+        axes.plot(row["top1"], height, "D", color="#c2703d", fillstyle="none", label=None if height else theirs)
+    axes.set_yticks(range(len(labels)), [label for label, *_ in labels])
+    axes.set_xlabel("top-1 error, % (bar: 95 % interval)")
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=True)
+    figure.savefig(path, metadata={"Date": None}, facecolor="white")
+    pyplot.close(figure)

@@ -1,0 +1,108 @@
+"""Section 4's data: which images there are, in which order, with which labels, and their colour statistics."""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vgg import digits
+from vgg.config import Data, UserError, require
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
+MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split, in order: class folders by name, files by name. The index of an image is its row."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[str, ...]  # relative to root
+    sizes: tuple[int, ...]  # bytes
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, index: int) -> Path:
+        return self.root / self.files[index]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the paths and sizes: tells whether an array of posteriors is about these images."""
+        rows = json.dumps([self.classes, list(zip(self.files, self.sizes, strict=True))])
+        return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def looks_like_image(path: str) -> bool:
+    """By its ending, or by its first bytes where the ending says nothing: names are often wrong, junk is common."""
+    if os.path.splitext(path)[1].lower() in ENDINGS:
+        return True
+    with open(path, "rb") as file:
+        return MAGIC.match(file.read(12)) is not None
+
+
+def list_folder(root: Path) -> Listing:
+    """The images in root/<class>/, at any depth below the class folder. Hidden files and other files are left out."""
+    require(root.is_dir(), f"no folder {root}: it should hold one folder of images a class")
+    classes = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."))
+    require(bool(classes), f"{root} has no class folders: images belong in {root}/<class>/")
+    files, sizes, labels = [], [], []
+    for label, name in enumerate(classes):
+        before = len(files)
+        for folder, subfolders, names in os.walk(root / name, followlinks=True):
+            subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
+            for file in sorted(names):
+                path = os.path.join(folder, file)
+                if file[0] != "." and os.path.isfile(path) and looks_like_image(path):
+                    files.append(os.path.relpath(path, root))
+                    sizes.append(os.path.getsize(path))
+                    labels.append(label)
+        require(len(files) > before, f"the class folder {root / name} has no JPEG, PNG or WebP image")
+    return Listing(root, classes, tuple(files), tuple(sizes), tuple(labels))
+
+
+def data_root(data: Data, cache: Path) -> Path:
+    """The folder with train/ and val/ of this data option; written or downloaded first where that was asked for."""
+    if data.form == "digits":
+        root = Path(data.root) if data.root else digits.folder(cache)
+        if not root.is_dir():
+            digits.write(root)
+        return root
+    if data.form == "imagenette" and not data.root:
+        root = cache / "imagenette2-160"
+        if data.download and not root.is_dir():
+            from torchvision.datasets import Imagenette
+
+            Imagenette(cache, split="train", size="160px", download=True)
+        require(
+            root.is_dir(),
+            f"Imagenette is not in {root}: add data.download=true to fetch it (94 MB), or data.root=FOLDER",
+        )
+        return root
+    require(bool(data.root), f"data={data.form} needs the folder that holds train/ and val/: data.root=/path/to/it")
+    return Path(data.root)
+
+
+def listing(data: Data, cache: Path, split: str) -> Listing:
+    """The images of split "train" or "val"; the class order is that of the training folders, where there are any."""
+    root = data_root(data, cache)
+    folder = Path(data.val) if split == "val" and data.val else root / split
+    found = list_folder(folder)
+    if data.classes is not None:
+        require(
+            len(found.classes) == data.classes,
+            f"{folder} has {len(found.classes)} class folders, data.classes says {data.classes}",
+        )
+    return found
+
+
+def same_classes(one: tuple[str, ...], other: tuple[str, ...], what: str) -> None:
+    """Refuse images whose classes are not the ones expected: labels are positions in the sorted class names."""
+    if one != other:
+        odd = sorted(set(one) ^ set(other))[:5]
+        raise UserError(f"{what}: the classes differ ({len(one)} and {len(other)}; {', '.join(odd)} …)")

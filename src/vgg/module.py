@@ -1,0 +1,83 @@
+"""Section 3.1: the LightningModule. Cross-entropy, SGD, the learning rate divided by 10 on a plateau, top-1/top-5."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
+
+from vgg.config import TrainConfig, UserError
+from vgg.data import ImageData
+from vgg.network import FC_LAYERS, VGG
+from vgg.transforms import Colours
+
+
+class Classifier(pl.LightningModule):
+    """A net of Table 1 under the paper's training recipe."""
+
+    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData):
+        super().__init__()
+        self.net, self.cfg, self.data = net.to(memory_format=torch.channels_last), cfg, data
+        classes = net.fc8.out_channels
+        self.accuracies = torch.nn.ModuleDict(
+            {f"top{k}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)}
+        )
+        self.colours: Colours
+        self.unreadable: set[int] = set()
+        if cfg.layers == "fc":
+            for name, layer in net.named_children():
+                layer.requires_grad_(name in FC_LAYERS)
+
+    def on_fit_start(self) -> None:
+        self.colours = self.data.colours()
+        if not self.net.mean.any():  # random weights: no mean has come with them
+            self.net.mean.copy_(self.colours.mean)
+
+    def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
+        crops, labels, alpha, unreadable = batch
+        # Dropout's numbers depend on (seed, epoch, micro-batch, rank): the same after a resumption.
+        where = [self.cfg.seed, self.current_epoch, batch_index, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
+        scores = self.net(channels_last(crops) + self.colours.shift(alpha))
+        loss = F.cross_entropy(scores, labels)
+        for index in set(unreadable.tolist()) - {-1} - self.unreadable:
+            self.unreadable.add(index)
+            print(f"cannot read {self.data.train.path(index)}: another image is trained in its place", flush=True)
+        error = 100 * (scores.detach().argmax(1) != labels).float().mean()
+        shown = {"train/loss": loss.detach(), "train/top1_error": error}
+        self.log("loss", shown["train/loss"], prog_bar=True, logger=False)
+        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
+        crops, labels, unreadable = batch
+        if (bad := unreadable[unreadable >= 0]).numel():
+            path = self.data.val.path(int(bad[0]))
+            raise UserError(f"cannot read the validation image {path}: repair or remove it")
+        scores = self.net(channels_last(crops))
+        for accuracy in self.accuracies.values():
+            accuracy.update(scores, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, accuracy in self.accuracies.items():  # over all ranks, every image once
+            self.log(f"val/{name}_error", 100 * (1 - accuracy.compute()), prog_bar=True)
+            accuracy.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        how = self.cfg.optimizer
+        trained = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": [p for name, p in trained if not name.endswith("bias")]}]
+        biases = [p for name, p in trained if name.endswith("bias")]
+        if how.caffe_bias:
+            groups.append({"params": biases, "lr": 2 * self.cfg.learning_rate, "weight_decay": 0.0})
+        else:
+            groups[0]["params"] += biases
+        return torch.optim.SGD(groups, lr=self.cfg.learning_rate, momentum=how.momentum, weight_decay=how.weight_decay)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """uint8 images on the device -> float 0..255, channels last in memory."""
+    return images.float().contiguous(memory_format=torch.channels_last)

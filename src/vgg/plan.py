@@ -1,0 +1,105 @@
+"""A plan is the set of runs a goal needs, parents first. Finished runs are skipped, interrupted ones resumed."""
+
+from dataclasses import dataclass
+
+from vgg.config import REPOSITORY, TrainConfig, UserError, require
+from vgg.process import run_fresh
+from vgg.runs import Run, differences, parent_config, run_name
+
+TRAIN_SCALES = REPOSITORY / "conf" / "train_scale"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a plan, what it is trained with, and the run it starts from."""
+
+    run: Run
+    cfg: TrainConfig
+    parent: Run | None
+
+    @property
+    def state(self) -> str:
+        """For the printed plan."""
+        if self.run.finished:
+            return "finished"
+        if any((self.run.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
+            return "to resume"
+        return "to train" + (f", from {self.parent.name}" if self.parent else ", from random weights")
+
+
+def command(cfg: TrainConfig) -> str:
+    """The command that trains this cell."""
+    option = {"256": "S256", "384": "S384"}.get(cfg.train_scale.name, cfg.train_scale.name)
+    words = [f"model={cfg.model.name}", f"train_scale={option}"]
+    if cfg.data.form != "digits":
+        words.append(f"data={cfg.data.form}" + (f" data.root={cfg.data.root}" if cfg.data.root else ""))
+    if cfg.layers != "all":
+        words.append(f"layers={cfg.layers}")
+    if cfg.init.draw != cfg.data.draw:
+        words.append(f"init={cfg.init.draw}")
+    if not cfg.init.from_a:
+        words.append("init.from_a=false")
+    if cfg.seed != 1:
+        words.append(f"seed={cfg.seed}")
+    if cfg.tag:
+        words.append(f"tag={cfg.tag}")
+    return " ".join(["python train.py", *words])
+
+
+def lineage(cfg: TrainConfig) -> list[Step]:
+    """The run of this configuration and the runs it starts from, parents first; a finished run needs no parents."""
+    run = Run.named(run_name(cfg), cfg.dirs.runs)
+    if run.finished:
+        if different := differences(run.config(), cfg):
+            raise UserError(
+                f"{run.name} is finished, and was trained with another configuration:\n  "
+                + "\n  ".join(different)
+                + f"\ngive the new one a name of its own with tag=NAME, or remove {run.folder}"
+            )
+        return [Step(run, cfg, None)]
+    if cfg.init.parent is not None:
+        parent = Run.named(cfg.init.parent, cfg.dirs.runs, cfg.data)
+        require(parent.finished, f"init.parent={cfg.init.parent}: no finished run in {parent.folder}")
+        return [Step(run, cfg, parent)]
+    start = parent_config(cfg, TRAIN_SCALES)
+    if start is None:
+        require(cfg.layers == "all", f"layers=fc: {run.name} has no parent whose convolutions it could keep")
+        return [Step(run, cfg, None)]
+    parent = Run.named(run_name(start), cfg.dirs.runs)
+    if parent.finished:
+        if different := differences(parent.config(), start):
+            print(f"{run.name}: its parent {parent.name} is taken as it is, though\n  " + "\n  ".join(different))
+        return [Step(parent, start, None), Step(run, cfg, parent)]
+    require(cfg.chain, f"{run.name} starts from {parent.name}, which is not trained. Train it:\n  {command(start)}")
+    return [*lineage(start), Step(run, cfg, parent)]
+
+
+def train(cfg: TrainConfig) -> None:
+    """Print the lineage and train what is missing, each run in a process of its own."""
+    steps = lineage(cfg)
+    print("plan: " + " → ".join(step.run.name for step in steps))
+    for step in steps:
+        print(f"  {step.run.name:<28} {step.state}", flush=True)
+    for step in steps:
+        if not step.run.finished:
+            train_step(step)
+    run = steps[-1].run
+    validation = run.record()["validation"]
+    print(
+        f"{run.name} is finished: top-1 error {validation['top1_error']:.2f} % on a centre crop of the validation "
+        f"images. Evaluate it:\n  {command(cfg).replace('train.py', 'evaluate.py')} eval=fused"
+    )
+
+
+def train_step(step: Step) -> None:
+    """Train or resume one run while holding its lock; success is the weights on the disk."""
+    with step.run.lock() as descriptor:
+        if step.run.finished:
+            return
+        step.run.prepare(step.cfg, step.parent)
+        status = run_fresh("fit", step.run.folder, keep_open=(descriptor,))
+    if step.run.finished:
+        return
+    if -status in (2, 15) or status in (130, 143):
+        raise SystemExit(status if status > 0 else 128 - status)
+    raise UserError(f"{step.run.name} was not finished (exit status {status}); the same command goes on with it")

@@ -1,0 +1,82 @@
+"""The atom of evaluation: (run, view, Q) -> an array of posteriors, a row an image, computed once and kept.
+
+Every row of Tables 3 to 6 is the mean of some such arrays: several scales, multi-crop & dense, several nets.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vgg.config import UserError, require
+from vgg.files import write_whole
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an array of posteriors depends on. Another value of any of these is another array."""
+
+    weights: str  # sha256 of the net's tensors
+    images: str  # sha256 of the listing
+    view: str
+    q: int  # in the paper's pixels
+    softmax: str
+    ceil_mode: bool
+    precision: str
+    resampling: str = "pillow-bilinear-antialias"
+
+    def path(self, cache: Path) -> Path:
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return cache / "posteriors" / f"{digest[:32]}.npz"
+
+
+def save(path: Path, rows: np.ndarray, covered: np.ndarray) -> None:
+    """Keep an array: rows (images, classes) float32; covered (images,) says which rows were computed."""
+    try:
+        with write_whole(path) as file:
+            np.savez(file, rows=rows, covered=covered)
+    except OSError as error:
+        raise UserError(f"could not write {path}: {error}. Make room and run the same command again") from error
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, covered) as they were saved. Raises UserError where the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["rows"], file["covered"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged: remove it and run the same command again") from error
+
+
+def load(path: Path, images: int) -> np.ndarray:
+    """The array in this file, (images, classes). Raises UserError where an image has no row."""
+    rows, covered = read(path)
+    require(len(rows) == images, f"{path} has {len(rows)} rows for {images} images: remove it")
+    require(bool(covered.all()), f"{path} lacks {int((~covered).sum())} of {images} images: remove it")
+    return rows
+
+
+def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of posteriors, each with equal weight (section 3.2, and 4.4 and 4.5 for several views and nets)."""
+    total = np.zeros_like(arrays[0], dtype=np.float64)
+    for array in arrays:
+        total += array
+    return total / len(arrays)
+
+
+def correct(posterior: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """(images,) bool: the true class is among the k most probable. Ties go to the lower class index."""
+    order = np.argsort(-posterior, axis=1, kind="stable")[:, :k]
+    return (order == np.asarray(labels)[:, None]).any(1)
+
+
+def interval(errors: int, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an error rate, in %, from the number of errors."""
+    z = 1.959964
+    p, n = errors / images, images
+    centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return 100 * (centre - half) / (1 + z * z / n), 100 * (centre + half) / (1 + z * z / n)

@@ -1,0 +1,44 @@
+"""One fresh process per training or scoring, so that any strategy works under any launcher or sweep."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+# What a cluster, torchrun or Lightning's own launcher tells a process about its rank: not the new process's business.
+RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_")
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without any rank; W&B and Lightning keep to what was asked of them."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in RANK_VARIABLES and not key.startswith(RANK_PREFIXES)
+    }
+    return {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
+
+
+def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:
+    """`python -m vgg COMMAND PATH` in a process of its own; its exit status, negative for a signal.
+
+    SIGTERM is passed on; Ctrl-C reaches it by itself, as it is in the same process group.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vgg", command, str(path)], env=clean_environment(), pass_fds=keep_open
+    )
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = {signal.SIGTERM: pass_on, signal.SIGINT: lambda number, frame: None}
+    for number, handler in before.items():
+        before[number] = signal.signal(number, handler)
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

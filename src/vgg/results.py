@@ -1,0 +1,201 @@
+"""An evaluation: from the runs and views asked for to errors, printed beside the paper's row and kept as a line.
+
+runs/<data>/results.jsonl holds every evaluation made here; results/ holds the paper's rows and curated ones of ours.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from vgg import plan, posteriors
+from vgg.config import REPOSITORY, EvaluateConfig, require
+from vgg.images import Listing, listing, same_classes
+from vgg.posteriors import Key
+from vgg.process import run_fresh
+from vgg.runs import Run, run_name
+from vgg.scales import multi_scale, real_pixels, single_scale
+
+PAPER = REPOSITORY / "results" / "paper.jsonl"
+VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of posteriors that an evaluation needs."""
+
+    run: Run
+    key: Key
+    path: Path
+
+
+def method_name(views: list[str]) -> str:
+    """As the paper writes it: dense, multi-crop, multi-crop & dense."""
+    return " & ".join(VIEW_NAMES[view] for view in sorted(views, reverse=True))
+
+
+def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
+    """The finished runs that the configuration names. Raises UserError with the command that trains a missing one."""
+    if cfg.runs is None:
+        run = Run.named(run_name(cfg), cfg.dirs.runs)
+        require(run.finished, f"{run.name} is not trained. Train it:\n  {plan.command(cfg)}")
+        return [run]
+    require(len(set(cfg.runs)) == len(cfg.runs) > 0, "runs is empty or names a run twice")
+    runs = [Run.named(name, cfg.dirs.runs, cfg.data) for name in cfg.runs]
+    missing = [run for run in runs if not run.finished]
+    require(not missing, "not trained, or not finished: " + ", ".join(f"{run.name} ({run.folder})" for run in missing))
+    return runs
+
+
+def test_scales(cfg: EvaluateConfig, run: Run) -> list[int]:
+    """The test scales Q of this run in the paper's pixels: those given, or the rule for its training scale."""
+    if cfg.test_scale.q is not None:
+        return list(cfg.test_scale.q)
+    scale = run.config().train_scale
+    rule = {"single": single_scale, "multi": multi_scale}[cfg.test_scale.rule]
+    return list(rule(scale.smin, scale.smax))
+
+
+def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
+    """Every (run, view, Q) whose posteriors this evaluation averages for one run."""
+    record, own = run.record(), run.config()
+    same_classes(tuple(record["classes"]), images.classes, f"{run.name} cannot be scored on {images.root}")
+    ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
+    arrays = []
+    for view in cfg.eval_method.views:
+        for q in test_scales(cfg, run):
+            key = Key(
+                weights=record["weights_sha256"],
+                images=images.sha256,
+                view=view,
+                q=q,
+                softmax=cfg.eval_method.softmax if view == "dense" else "last",
+                ceil_mode=ceil_mode,
+                precision=cfg.trainer.precision,
+            )
+            arrays.append(Array(run, key, key.path(Path(cfg.dirs.cache))))
+    return arrays
+
+
+def compute_missing(cfg: EvaluateConfig, arrays: list[Array]) -> None:
+    """Have the arrays that are not stored yet computed, one process a run."""
+    missing = [array for array in arrays if not array.path.is_file()]
+    for run in dict.fromkeys(array.run for array in missing):
+        tasks = [
+            {"view": array.key.view, "q": array.key.q, "path": str(array.path)} for array in missing if array.run == run
+        ]
+        print(f"{run.name}: " + ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            request = Path(folder) / "request.yaml"
+            content = {"run": run.name, "tasks": tasks, "config": OmegaConf.structured(cfg)}
+            OmegaConf.save(OmegaConf.create(content), request)
+            status = run_fresh("score", request)
+        if -status in (2, 15) or status in (130, 143):
+            raise SystemExit(status if status > 0 else 128 - status)
+        require(status == 0, f"{run.name} could not be evaluated (exit status {status})")
+
+
+def commit() -> str | None:
+    """The commit of this code, with a + where files are changed; None outside a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", REPOSITORY, "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate what the configuration names, print it, append its line; the line is returned."""
+    runs = evaluated_runs(cfg)
+    images = listing(cfg.data, Path(cfg.dirs.cache), "val")
+    arrays = [array for run in runs for array in arrays_of(cfg, run, images)]
+    compute_missing(cfg, arrays)
+    posterior = posteriors.mean([posteriors.load(array.path, len(images)) for array in arrays])
+    line = result_line(cfg, runs, images, posterior)
+    path = Path(cfg.dirs.runs) / cfg.data.name / "results.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(shown(line, images))
+    return line
+
+
+def result_line(cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior: np.ndarray) -> dict[str, Any]:
+    """What is kept of an evaluation: what was done, with which code and data, the errors, and who was right where."""
+    configs, records = [run.config() for run in runs], [run.record() for run in runs]
+    labels = np.array(images.labels)
+    line: dict[str, Any] = {
+        "runs": [run.name for run in runs],
+        "views": sorted(cfg.eval_method.views),
+        "q": [test_scales(cfg, run) for run in runs],
+        "softmax": cfg.eval_method.softmax,
+        "ceil_mode": [own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs],
+        "data": cfg.data.name,
+        "images": len(images),
+        "classes": len(images.classes),
+    }
+    for k in (1, 5):
+        right = posteriors.correct(posterior, labels, k)
+        wrong = int((~right).sum())
+        line[f"top{k}"] = round(100 * wrong / len(images), 4)
+        line[f"top{k}_interval"] = [round(end, 2) for end in posteriors.interval(wrong, len(images))]
+        line[f"top{k}_correct"] = base64.b64encode(np.packbits(right).tobytes()).decode()
+    return line | {
+        "crop": [own.data.crop for own in configs],
+        "width": [own.data.width for own in configs],
+        "seed": [own.seed for own in configs],
+        "precision": cfg.trainer.precision,
+        "weights_sha256": [record["weights_sha256"] for record in records],
+        "images_sha256": images.sha256,
+        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "pillow")},
+    }
+
+
+def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
+    """The paper's row for the same nets, views and scales, whatever the data; the last where several tables have it."""
+    cells = [name.split("/")[1] for name in line["runs"]]
+    asked = {cell: sorted(q) for cell, q in zip(cells, line["q"], strict=True)}
+    found = None
+    for text in PAPER.read_text().splitlines():
+        row = json.loads(text)
+        if dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]:
+            found = row
+    return found
+
+
+def shown(line: dict[str, Any], images: Listing) -> str:
+    """The result as a person reads it."""
+    scales = {tuple(q) for q in line["q"]}
+    crop = line["crop"][0]
+    lines = [
+        "",
+        f"{' + '.join(line['runs'])}, {method_name(line['views'])}, {line['images']:,} images of {images.root}",
+    ]
+    for q in sorted(scales):
+        sides = ", ".join(str(real_pixels(value, crop) // 32 - crop // 32 + 1) for value in q)
+        lines.append(f"Q = {', '.join(map(str, q))} (crop {crop}, width {line['width'][0]:g}; map sides {sides})")
+    lines.append("")
+    row = paper_row(line)
+    lines.append("                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""))
+    for k in (1, 5):
+        low, high = line[f"top{k}_interval"]
+        text = f"  top-{k} error     {line[f'top{k}']:7.2f} %   {low:5.2f} – {high:5.2f}"
+        lines.append(text + (f"      {row[f'top{k}']:5.1f} %  (Table {row['table']})" if row else ""))
+    return "\n".join(lines)

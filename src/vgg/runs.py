@@ -1,0 +1,182 @@
+"""A run is a cell of the grid on one data set and has a name, `digits/D-jitter`; everything of it lies in its folder.
+
+config.yaml     its configuration          record.json   parent, classes, weights' sha256, versions, what went wrong
+last.ckpt       to go on from              weights.pt    the finished net: only a finished run has it
+csv/, wandb/    learning curves            colours.pt    mean and principal components of the training pixels
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vgg.config import Data, TrainConfig, UserError, require
+from vgg.files import write_whole
+
+# What may change within a run's name: the machine's part, paths, and what only names the run.
+NOT_IDENTITY = (
+    "trainer",
+    "logger",
+    "dirs",
+    "tag",
+    "chain",
+    "data.root",
+    "data.val",
+    "data.download",
+    "data.draw",
+    "data.dropout",
+)
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def typed(cfg: DictConfig, schema: type[Config]) -> Config:
+    """The composed configuration as `schema`. Raises UserError with the key's name where a key or value is wrong."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"data": {"crop": 56}} -> {"data.crop": 56}."""
+    items: dict[str, Any] = {}
+    for key, value in tree.items():
+        items.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return items
+
+
+def train_part(cfg: TrainConfig) -> TrainConfig:
+    """The configuration without what only evaluation reads."""
+    return TrainConfig(**{key: getattr(cfg, key) for key in TrainConfig.__dataclass_fields__})
+
+
+def identity(cfg: TrainConfig) -> dict[str, Any]:
+    """The keys that may not change within a run's name, flat, with their values."""
+    items = flat(asdict(train_part(cfg)))
+    kept = {
+        key: value for key, value in items.items() if not any(f"{key}.".startswith(f"{out}.") for out in NOT_IDENTITY)
+    }
+    return kept | {"trainer.precision": cfg.trainer.precision}
+
+
+def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
+    """`data.lr: 0.01, now 0.02` for every identity key that differs."""
+    before, now = identity(one), identity(other)
+    return [f"{key}: {before[key]}, now {now[key]}" for key in before if before[key] != now[key]]
+
+
+def run_name(cfg: TrainConfig) -> str:
+    """`<data>/<model>-<scale>` and a suffix for each choice that differs from the data option's default."""
+    name = f"{cfg.data.name}/{cfg.model.name}-{cfg.train_scale.name}"
+    if cfg.layers == "fc":
+        name += "-fc"
+    if cfg.init.draw != cfg.data.draw:
+        name += f"-{cfg.init.draw}"
+    if not cfg.init.from_a:
+        name += "-noA"
+    if cfg.seed != 1:
+        name += f"-seed{cfg.seed}"
+    return name + (f"-{cfg.tag}" if cfg.tag else "")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    name: str
+    folder: Path
+
+    @classmethod
+    def named(cls, name: str, dirs_runs: str | Path, data: Data | None = None) -> "Run":
+        """The run of this name; a bare name means the current data."""
+        if "/" not in name:
+            require(data is not None, f"{name}: name the run with its data, as in digits/{name}")
+            name = f"{data.name}/{name}"
+        return cls(name, Path(dirs_runs) / name)
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.pt"
+
+    @property
+    def finished(self) -> bool:
+        return self.weights.is_file()
+
+    def config(self) -> TrainConfig:
+        path = self.folder / "config.yaml"
+        require(path.is_file(), f"there is no run {self.name}: {path} is missing")
+        return typed(OmegaConf.load(path), TrainConfig)
+
+    def record(self) -> dict[str, Any]:
+        path = self.folder / "record.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def update_record(self, **items: Any) -> None:
+        with write_whole(self.folder / "record.json") as file:
+            file.write(json.dumps(self.record() | items, indent=1).encode())
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[int]:
+        """Hold the run against other processes; the file descriptor is passed on to the process that trains.
+
+        The lock goes with the last process that holds the descriptor: a crash releases it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{self.name}: another process trains it, waiting", flush=True)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def prepare(self, cfg: TrainConfig, parent: "Run | None") -> None:
+        """Write the configuration to train with; refuse another identity than the one it was started with."""
+        if (self.folder / "config.yaml").is_file() and (different := differences(self.config(), cfg)):
+            raise UserError(
+                f"{self.name} was started with another configuration:\n  "
+                + "\n  ".join(different)
+                + f"\ngive the new one a name of its own with tag=NAME, or remove {self.folder}"
+            )
+        with write_whole(self.folder / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.structured(train_part(cfg))).encode())
+        started = {"parent": None, "parent_sha256": None}
+        if parent is not None:
+            started = {"parent": parent.name, "parent_sha256": parent.record().get("weights_sha256")}
+        if not any((self.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
+            self.update_record(run=self.name, error=None, **started)
+
+
+def parent_config(cfg: TrainConfig, scales: Path) -> TrainConfig | None:
+    """The configuration of the run this one starts from: only model, train_scale and trained layers replaced.
+
+    `scales` is the folder of the train_scale options. None for random weights. A parent named by init.parent has no
+    configuration here: it is taken as it is.
+    """
+    if cfg.train_scale.parent is not None:
+        scale = OmegaConf.load(scales / f"{cfg.train_scale.parent}.yaml")
+        return replace(train_part(cfg), train_scale=type(cfg.train_scale)(**scale), layers="all")
+    if cfg.init.from_a and cfg.model.name in ("B", "C", "D", "E"):
+        return replace(train_part(cfg), model=replace(cfg.model, name="A"), layers="all")
+    return None
+
+
+def sha256_of_tensors(state: dict[str, Any]) -> str:
+    """Of names, shapes and bytes, in the order of names: the same weights have the same sum in any file."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(f"{key} {tuple(state[key].shape)}\n".encode())
+        digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

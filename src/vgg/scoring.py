@@ -1,0 +1,140 @@
+"""Compute the arrays of posteriors that are missing: `python -m vgg score REQUEST`, in a process of its own."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vgg import evaluation, posteriors, weights
+from vgg.config import EvaluateConfig, UserError
+from vgg.data import UNREADABLE, decoding_workers, leave_signals_to_parent
+from vgg.images import Listing, listing
+from vgg.module import channels_last
+from vgg.network import VGG
+from vgg.runs import Run, typed
+from vgg.scales import real_pixels
+from vgg.training import lightning_trainer, wait_for_ranks
+from vgg.transforms import FORMATS, decode, rescale, rescaled_size, to_tensor
+
+
+class WholeImages(Dataset):
+    """Item index -> (image rescaled to smaller side `side`, uint8 (3, H, W), index)."""
+
+    def __init__(self, images: Listing, side: int):
+        self.images, self.side = images, side
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        try:
+            return to_tensor(rescale(decode(self.images.path(index)), self.side)), index
+        except UNREADABLE:
+            return torch.zeros(0, dtype=torch.uint8), index
+
+
+def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """(readable images, their indices, indices of unreadable files)."""
+    whole = [(image, index) for image, index in items if image.numel()]
+    bad = [index for image, index in items if not image.numel()]
+    images = torch.stack([image for image, _ in whole]) if whole else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
+    return images, torch.tensor([index for _, index in whole], dtype=torch.long), torch.tensor(bad, dtype=torch.long)
+
+
+def sizes(images: Listing) -> list[tuple[int, int]]:
+    """(width, height) of every image, from the files' headers. Raises UserError with all files that have none."""
+    found, unreadable = [], []
+    for index in range(len(images)):
+        try:
+            with Image.open(images.path(index), formats=FORMATS) as image:
+                found.append(image.size)
+        except UNREADABLE:
+            unreadable.append(str(images.path(index)))
+    refuse(unreadable)
+    return found
+
+
+def batches(sizes: list[tuple[int, int]], side: int, count: int) -> list[list[int]]:
+    """Indices in batches of equal rescaled shape, large ones first: memory is at its highest at the start."""
+    shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, size in enumerate(sizes):
+        shapes[rescaled_size(size, side)].append(index)
+    return [
+        indices[start : start + count]
+        for _, indices in sorted(shapes.items(), key=lambda item: -max(item[0]))
+        for start in range(0, len(indices), count)
+    ]
+
+
+def refuse(paths: list[str]) -> None:
+    if paths:
+        listed = "\n  ".join(paths)
+        raise UserError(f"{len(paths)} of the images to evaluate cannot be read; repair or remove them:\n  {listed}")
+
+
+class Scoring(pl.LightningModule):
+    """One net under one view and softmax order; rows gather on the host."""
+
+    def __init__(self, net: VGG, images: Listing, view: str, softmax: str):
+        super().__init__()
+        self.net, self.view, self.softmax = net.to(memory_format=torch.channels_last), view, softmax
+        self.rows = np.zeros((len(images), net.fc8.out_channels), dtype=np.float32)
+        self.covered = np.zeros(len(images), dtype=bool)
+        self.unreadable: list[int] = []
+
+    def test_step(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+        images, indices, bad = batch
+        self.unreadable += bad.tolist()
+        if len(indices):
+            found = evaluation.posteriors(self.net, channels_last(images), self.view, self.softmax)
+            self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
+            self.covered[indices.cpu().numpy()] = True
+
+
+def score(request: Path) -> None:
+    """Compute and keep the arrays that the request names: one run's, over the ranks of its trainer.
+
+    The request is a YAML file: `run`, `tasks` (view, q, path) and the evaluation's configuration.
+    """
+    content = OmegaConf.load(request)
+    cfg = typed(content.config, EvaluateConfig)
+    net, _ = weights.load(Run.named(content.run, cfg.dirs.runs))
+    if cfg.ceil_mode is not None:
+        net.ceil_mode = cfg.ceil_mode
+    images = listing(cfg.data, Path(cfg.dirs.cache), "val")
+    shapes = sizes(images)
+    trainer = lightning_trainer(cfg.trainer, logger=False)
+    for task in content.tasks:
+        side = real_pixels(task.q, net.crop)
+        mine = batches(shapes, side, cfg.eval_batch)[trainer.global_rank :: trainer.world_size]
+        loader = DataLoader(
+            WholeImages(images, side),
+            batch_sampler=mine,
+            collate_fn=collate,
+            num_workers=decoding_workers(cfg.trainer, trainer.world_size),
+            worker_init_fn=leave_signals_to_parent,
+        )
+        scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
+        trainer.test(scoring, loader, verbose=False)
+        shard = Path(f"{task.path}.rank{trainer.global_rank}")
+        refuse([str(images.path(index)) for index in scoring.unreadable])
+        posteriors.save(shard, scoring.rows, scoring.covered)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            merge([Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)], Path(task.path))
+        trainer.strategy.barrier()
+    wait_for_ranks(trainer)
+
+
+def merge(shards: list[Path], path: Path) -> None:
+    """One array from the ranks' rows; the shards are removed once it is written."""
+    rows, covered = posteriors.read(shards[0])
+    for shard in shards[1:]:
+        more, mask = posteriors.read(shard)
+        rows[mask], covered[mask] = more[mask], True
+    posteriors.save(path, rows, covered)
+    for shard in shards:
+        shard.unlink()

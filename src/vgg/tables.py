@@ -1,0 +1,132 @@
+"""Section 4's tables, ours beside the paper's: `python -m vgg tables`. What was not run shows as a dash."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from vgg.config import REPOSITORY, UserError, require
+from vgg.results import PAPER, method_name
+
+TITLES = {
+    3: "Table 3: dense, one test scale (section 4.1)",
+    4: "Table 4: dense, several test scales (section 4.2)",
+    5: "Table 5: dense, multi-crop, and both (section 4.3)",
+    6: "Table 6: several nets (section 4.4)",
+}
+HEADER = ("net", "evaluation", "Q", "top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
+KEY = ("runs", "views", "q", "softmax", "ceil_mode", "precision")
+TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
+
+
+def curated(data: str) -> Path:
+    """Where results that are kept in the repository stand."""
+    return REPOSITORY / "results" / f"{data}.jsonl"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The evaluations in a file; none where there is no file. Raises UserError naming a line that is damaged."""
+    lines = []
+    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number} is damaged: remove the line") from error
+    return lines
+
+
+def results(data: str, runs: Path) -> list[dict[str, Any]]:
+    """Every evaluation on this data, kept or made here; of several with the same key the last."""
+    lines = [*read_lines(curated(data)), *read_lines(runs / data / "results.jsonl")]
+    return list({json.dumps([line[key] for key in KEY]): line for line in lines}.values())
+
+
+def keep(data: str, runs: Path) -> int:
+    """Copy the evaluations made here to results/; the number of lines that the file then has."""
+    kept = results(data, runs)
+    require(bool(kept), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
+    curated(data).write_text("".join(json.dumps(line) + "\n" for line in kept))
+    return len(kept)
+
+
+def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Our evaluations of a row's nets, views and scales, one for each seed, the paper's settings only."""
+    asked = sorted(zip(row["runs"], (sorted(q) for q in row["q"]), strict=True))
+    found = []
+    for line in lines:
+        cells = [re.sub(r"-seed\d+$", "", name.split("/")[1]) for name in line["runs"]]
+        same_nets = sorted(zip(cells, (sorted(q) for q in line["q"]), strict=True)) == asked
+        settings = line["softmax"] == "last" and not any(line["ceil_mode"]) and len(set(line["seed"])) == 1
+        if same_nets and settings and sorted(line["views"]) == sorted(row["views"]):
+            found.append(line)
+    return found
+
+
+def net_name(cell: str) -> str:
+    """D-jitter-fc -> D [256;512] FC only."""
+    model, scale, *rest = re.match(r"(.+?)-(256|384|jitter)(-fc)?$", cell).groups()
+    return f"{model} {TRAINING_SCALES[scale]}" + (" FC only" if rest[0] else "")
+
+
+def row_cells(row: dict[str, Any], ours: list[dict[str, Any]]) -> list[str]:
+    """One line of a table as text."""
+    scales = row["q"] if len(row["runs"]) > 2 else row["q"][:1]
+    shown_q = "each its own" if len(row["runs"]) > 2 else ", ".join(map(str, scales[0]))
+    cells = [" + ".join(map(net_name, row["runs"])), method_name(row["views"]), shown_q]
+    for key in ("top1", "top5"):
+        paper = f"{row[key]:.1f}"
+        if not ours:
+            cells += ["–", "–", paper, "–"]
+            continue
+        errors = [line[key] for line in ours]
+        spread = f" ± {stdev(errors):.1f}" if len(errors) > 1 else ""
+        low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
+        cells += [f"{mean(errors):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, f"{mean(errors) - row[key]:+.1f}"]
+    return [*cells, str(len(ours)) if ours else "–"]
+
+
+def rendered(data: str, runs: Path, form: str) -> str:
+    """Tables 3 to 6 for one data set as text, markdown or csv."""
+    lines = results(data, runs)
+    rows = [json.loads(text) for text in PAPER.read_text().splitlines()]
+    parts = [described(data, lines)] if form != "csv" else []
+    for table, title in TITLES.items():
+        body = [row_cells(row, matching(row, lines)) for row in rows if row["table"] == table]
+        parts.append({"text": text_table, "markdown": markdown_table, "csv": csv_table}[form](title, body))
+    return ("\n\n" if form != "csv" else "\n").join(parts)
+
+
+def described(data: str, lines: list[dict[str, Any]]) -> str:
+    """What our numbers are about, in a sentence."""
+    if not lines:
+        return f"Nothing was evaluated on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
+    last = lines[-1]
+    return (
+        f"Ours: {data}, {last['images']:,} validation images, {last['classes']} classes, {last['crop'][0]} crop, width "
+        f"{last['width'][0]:g}. The paper: ILSVRC-2012 validation, 50,000 images. Errors in %, differences in points, "
+        "intervals by Wilson."
+    )
+
+
+def text_table(title: str, body: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(HEADER, *body, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) if place < 3 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
+        for pairs in (zip(row, widths, strict=True) for row in (HEADER, *body))
+    ]
+    return "\n".join([title, lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+def markdown_table(title: str, body: list[list[str]]) -> str:
+    marks = [":--" if place < 3 else "--:" for place in range(len(HEADER))]
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (HEADER, marks, *body))])
+
+
+def csv_table(title: str, body: list[list[str]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([["table", *HEADER], *([title.split(":")[0], *row] for row in body)])
+    return file.getvalue().rstrip()

@@ -1,0 +1,154 @@
+"""One run, trained or resumed in this process: `python -m vgg fit FOLDER` on a folder that train.py prepared."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from vgg import initialise, weights
+from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, WholeFiles
+from vgg.config import TrainConfig, Trainer, UserError, require
+from vgg.data import ImageData
+from vgg.module import Classifier
+from vgg.network import VGG
+from vgg.runs import Run, flat
+
+
+def initial_net(cfg: TrainConfig, run: Run, classes: int) -> VGG:
+    """Random weights, then net A's layers or all of the parent's, as recorded when the run was prepared."""
+    net = weights.build(cfg, classes)
+    initialise.draw(net, cfg.init.draw, cfg.seed)
+    parent_name = run.record()["parent"]
+    if parent_name is None:
+        return net
+    parent = Run.named(parent_name, cfg.dirs.runs)
+    source, _ = weights.load(parent)
+    layers = [name for name, _ in net.named_children()]
+    if cfg.train_scale.parent is None and cfg.init.parent is None:
+        layers = list(initialise.A_LAYERS)
+    elif source.fc8.out_channels != classes:
+        layers.remove("fc8")
+    try:
+        copied = initialise.copy_layers(net, source.state_dict(), layers)
+    except ValueError as error:
+        raise UserError(f"{run.name} cannot start from {parent.name}: {error}") from error
+    if cfg.train_scale.parent or cfg.init.parent:
+        net.mean.copy_(source.mean)
+    fresh = [name for name, _ in net.named_children() if name not in copied]
+    print(f"{run.name}: from {parent.name} {', '.join(copied)}; random: {', '.join(fresh) or 'none'}", flush=True)
+    return net
+
+
+def readable_checkpoint(run: Run) -> Path | None:
+    """The newest whole checkpoint of this run; a damaged or foreign one is named and passed over."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = run.folder / name
+        if not path.is_file():
+            continue
+        try:
+            found = weights.read_tensors(path, {"state_dict", "loops", "run"})["run"]
+            require(found == run.name, f"{path} is a checkpoint of {found}, not of {run.name}")
+            return path
+        except UserError as error:
+            print(f"refused: {error}", flush=True)
+    return None
+
+
+def loggers(cfg: TrainConfig, run: Run) -> list[Logger]:
+    """CSV always; W&B as configured, its id the run's name, so that a resumed run goes on with its curve."""
+    made: list[Logger] = [CSVLogger(run.folder, name="csv")]
+    if cfg.logger.wandb != "disabled":
+        record = run.record()
+        wandb = WandbLogger(
+            name=run.name,
+            id=run.name.replace("/", "-"),
+            save_dir=run.folder,
+            project=cfg.logger.project,
+            group=cfg.logger.group or cfg.data.name,
+            offline=cfg.logger.wandb == "offline",
+            config=flat(asdict(cfg)) | {key: record[key] for key in ("run", "parent", "parent_sha256")},
+        )
+        wandb._wandb_init.pop("anonymous", None)  # Lightning passes it on, W&B warns that it does nothing
+        made.append(wandb)
+    return made
+
+
+def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
+    """The Lightning trainer for these devices; training and evaluation share it."""
+    return pl.Trainer(
+        accelerator=how.accelerator,
+        devices=how.devices,
+        num_nodes=how.num_nodes,
+        strategy=how.strategy,
+        precision=how.precision,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        **more,
+    )
+
+
+def wait_for_ranks(trainer: pl.Trainer) -> None:
+    """Outlive the ranks that Lightning started from this process, so that none is left when the command ends."""
+    for process in getattr(trainer.strategy.launcher, "procs", []):
+        process.wait()
+
+
+def accumulation(cfg: TrainConfig, ranks: int) -> int:
+    """Micro-batches of one step on one rank. Raises UserError where the batch does not divide."""
+    batch, micro_batch = cfg.data.batch, cfg.trainer.micro_batch
+    require(batch % ranks == 0, f"data.batch={batch} does not divide over {ranks} devices")
+    share = batch // ranks
+    require(
+        micro_batch is None or share % micro_batch == 0,
+        f"trainer.micro_batch={micro_batch} does not divide the {share} images of each device",
+    )
+    return share // (micro_batch or share)
+
+
+def fit(folder: Path) -> None:
+    """Train or resume the run in this folder until it is finished. The same call again goes on where it stopped."""
+    run = Run(f"{folder.parent.name}/{folder.name}", folder)
+    cfg = run.config()
+    finite = FiniteLoss()
+    callbacks = [
+        finite,
+        Plateau(cfg.data.patience),
+        Checkpoints(run.name, folder / "last.ckpt", cfg.trainer.checkpoint_minutes, finite),
+        EpochLines(run.name, cfg.data.batch),
+    ]
+    if sys.stderr.isatty():
+        callbacks.append(Bar(leave=False))
+    trainer = lightning_trainer(
+        cfg.trainer,
+        max_epochs=cfg.epochs,
+        logger=loggers(cfg, run),
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        num_sanity_val_steps=0,
+    )
+    trainer.accumulate_grad_batches = accumulation(cfg, trainer.world_size)
+    data = ImageData(cfg, folder)
+    classes = data.train.classes
+    checkpoint = readable_checkpoint(run)
+    net = initial_net(cfg, run, len(classes)) if checkpoint is None else weights.build(cfg, len(classes))
+    try:
+        trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2]) from error  # a worker's comes with its traceback
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
+        ) from error
+    if trainer.is_global_zero:
+        errors = {key: float(trainer.callback_metrics[f"val/{key}"]) for key in ("top1_error", "top5_error")}
+        run.update_record(epochs=trainer.current_epoch, validation=errors)
+        weights.save(run, net, classes)
+        for name in ("last.ckpt", "previous.ckpt"):
+            (folder / name).unlink(missing_ok=True)
+    wait_for_ranks(trainer)

@@ -1,0 +1,50 @@
+"""The weights of a finished run: one file of tensors and plain values, read with weights_only=True."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgg.config import TrainConfig, UserError
+from vgg.files import write_whole
+from vgg.network import VGG
+from vgg.runs import Run, sha256_of_tensors
+
+
+def build(cfg: TrainConfig, classes: int) -> VGG:
+    """The net of this configuration, its weights not yet drawn."""
+    data, model = cfg.data, cfg.model
+    return VGG(model.name, classes, data.crop, data.width, model.dropout, model.ceil_mode)
+
+
+def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
+    """A file of ours as a dictionary that has at least these keys; UserError names the file otherwise."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged or not a file of this project: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or not keys <= set(content):
+        raise UserError(f"{path} is not a file of this project: it lacks {', '.join(sorted(keys))}")
+    return content
+
+
+def save(run: Run, net: VGG, classes: tuple[str, ...]) -> str:
+    """Write the finished run's weights; their sha256 is returned, and recorded first."""
+    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    sha = sha256_of_tensors(state)
+    run.update_record(weights_sha256=sha, classes=list(classes))
+    with write_whole(run.weights) as file:
+        torch.save({"state_dict": state, "classes": list(classes), "run": run.name}, file)
+    return sha
+
+
+def load(run: Run) -> tuple[VGG, tuple[str, ...]]:
+    """The finished run's net, in evaluation mode, and its class names. Any missing or unexpected layer raises."""
+    content = read_tensors(run.weights, {"state_dict", "classes"})
+    net = build(run.config(), len(content["classes"]))
+    try:
+        net.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{run.weights} does not fit {run.name}'s configuration: {error}") from error
+    return net.eval(), tuple(content["classes"])

@@ -1,0 +1,69 @@
+"""What several test files need: a small folder of scenes, a composed configuration, and the real command line."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from vgg import digits
+from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig
+from vgg.runs import typed
+
+torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
+TINY = ("data=folder", "data.width=0.0625", "data.crop=56", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """84 training and 37 validation scenes in ten classes: neither divides evenly by two ranks and a batch of 8."""
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "SCENES", {"train": 84, "val": 37})
+        digits.write(root)
+    return root
+
+
+def composed(*overrides: str, evaluate: bool = False) -> TrainConfig:
+    """The typed configuration that the command line would give."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose("evaluate" if evaluate else "train", overrides=list(overrides))
+        return typed(cfg, EvaluateConfig if evaluate else TrainConfig)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def start(folder: Path, script: str, *overrides: str) -> subprocess.Popen:
+    """train.py or evaluate.py in `folder`, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, REPOSITORY / script, *overrides],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(folder: Path, script: str, *overrides: str, status: int = 0, timeout: float = 240) -> str:
+    """Its whole output; the exit status is checked, and no process is left behind."""
+    process = start(folder, script, *overrides)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+            left_behind = True
+        except ProcessLookupError:
+            left_behind = False
+    assert process.returncode == status, output
+    assert not left_behind, f"a process outlived the command:\n{output}"
+    assert "Traceback" not in output, output
+    return output

@@ -1,0 +1,136 @@
+"""The whole path through the real command line on a small folder of images."""
+
+import json
+
+import pytest
+from conftest import TINY, run
+
+from vgg.runs import Run
+
+SHORT = (*TINY, "data.epochs=1", "logger=csv")
+
+
+@pytest.fixture(scope="module")
+def trained(scenes, tmp_path_factory):
+    """The lineage of D-jitter, one epoch a stage, by the README's command with -m."""
+    folder = tmp_path_factory.mktemp("commands")
+    output = run(folder, "train.py", "model=D", "train_scale=jitter", f"data.root={scenes}", *SHORT, "-m")
+    assert "plan: scenes/A-256 → scenes/D-256 → scenes/D-384 → scenes/D-jitter" in output
+    return folder, output
+
+
+def test_the_lineage_is_trained_parents_first_and_recorded(trained):
+    folder, output = trained
+    runs = [Run.named(f"scenes/{name}", folder / "runs") for name in ("A-256", "D-256", "D-384", "D-jitter")]
+    assert all(made.finished for made in runs)
+    for parent, child in zip(runs, runs[1:], strict=False):
+        assert child.record()["parent"] == parent.name
+        assert child.record()["parent_sha256"] == parent.record()["weights_sha256"]
+    assert "from scenes/A-256 conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; random: conv1_2" in output
+
+
+def test_the_same_command_again_does_nothing(trained, scenes):
+    folder, _ = trained
+    output = run(folder, "train.py", "model=D", "train_scale=jitter", f"data.root={scenes}", *SHORT, "-m")
+    assert "is finished" in output
+    assert "epoch" not in output
+
+
+def test_a_sweep_trains_what_its_cells_do_not_share_once(trained, scenes):
+    folder, _ = trained
+    sweep = ("-m", "model=A,D", "train_scale=S256,S384", f"data.root={scenes}", *SHORT)
+    output = run(folder, "train.py", *sweep)
+    assert output.count("epoch 1/1") == 1  # A-384; A-256, D-256 and D-384 are there
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == [".sweep", "scenes"]
+
+
+def test_evaluation_prints_and_appends_its_result(trained, scenes):
+    folder, _ = trained
+    arguments = ("eval=fused", f"data.root={scenes}", *SHORT)
+    output = run(folder, "evaluate.py", *arguments)
+    assert "multi-crop & dense, 37 images" in output
+    assert "24.4 %  (Table 5)" in output
+    results = folder / "runs/scenes/results.jsonl"
+    line = json.loads(results.read_text().splitlines()[-1])
+    assert line["runs"] == ["scenes/D-jitter"]
+    assert line["q"] == [[256, 384, 512]]
+    assert line["views"] == ["dense", "multicrop"]
+    assert line["images"] == 37
+    assert line["top1"] == pytest.approx(100 * round(line["top1"] * 37 / 100) / 37, abs=1e-3)
+    again = run(folder, "evaluate.py", *arguments)
+    assert "dense at" not in again, "stored posteriors are not computed again"
+    assert json.loads(results.read_text().splitlines()[-1])["top1_correct"] == line["top1_correct"]
+
+
+def test_two_ranks_score_like_one(trained, scenes, tmp_path):
+    folder, _ = trained
+    arguments = ("eval=table4", f"data.root={scenes}", *SHORT)
+    results = folder / "runs/scenes/results.jsonl"
+    run(folder, "evaluate.py", *arguments, f"dirs.cache={tmp_path}/one")
+    run(folder, "evaluate.py", *arguments, f"dirs.cache={tmp_path}/two", "trainer.strategy=ddp", "trainer.devices=2")
+    one, two = (json.loads(line) for line in results.read_text().splitlines()[-2:])
+    assert one["top1_correct"] == two["top1_correct"]
+    assert one["top1_interval"] == two["top1_interval"]
+
+
+def test_several_nets_and_explicit_scales(trained, scenes):
+    folder, _ = trained
+    output = run(
+        folder,
+        "evaluate.py",
+        "runs=[D-384,scenes/D-jitter]",
+        "eval_method=center",
+        "test_scale.q=[256,320]",
+        f"data.root={scenes}",
+        *SHORT,
+    )
+    assert "scenes/D-384 + scenes/D-jitter, centre crop" in output
+    assert "Q = 256, 320" in output
+
+
+def test_an_untrained_run_is_an_error_with_its_command(trained, scenes):
+    folder, _ = trained
+    output = run(folder, "evaluate.py", "model=E", f"data.root={scenes}", *SHORT, status=1)
+    assert "python train.py model=E train_scale=jitter" in output
+
+
+def test_other_classes_are_refused(trained, scenes, tmp_path):
+    folder, _ = trained
+    other = tmp_path / "val" / "cat"
+    other.mkdir(parents=True)
+    (other / "1.jpg").write_bytes(next((scenes / "val").glob("*/*.jpg")).read_bytes())
+    output = run(folder, "evaluate.py", "runs=[scenes/D-jitter]", f"data.root={tmp_path}", *SHORT, status=1)
+    assert "classes differ" in output
+
+
+def test_unreadable_validation_images_are_all_listed(trained, scenes, tmp_path):
+    folder, _ = trained
+    (tmp_path / "set").symlink_to(scenes)
+    val = tmp_path / "val"
+    for path in (scenes / "val").glob("*/*.jpg"):
+        target = val / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    broken = sorted(val.glob("*/*.jpg"))[:2]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:300])
+    arguments = ("runs=[scenes/D-jitter]", "eval=table3", f"data.root={tmp_path / 'set'}", f"data.val={val}", *SHORT)
+    output = run(folder, "evaluate.py", *arguments, status=1)
+    assert all(str(path) in output for path in broken)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data.epoch=3",), "data.epoch"),
+        (("model=F",), "model/F"),
+        (("data.batch=lots",), "data.batch"),
+        (("data=folder",), "data.root"),
+        (("data=folder", "data.root=/nowhere", "train_scale=S256", "model=A"), "/nowhere"),
+        (("data=imagenette",), "data.download=true"),
+    ],
+)
+def test_mistakes_get_one_message_before_anything_is_trained(overrides, message, tmp_path):
+    output = run(tmp_path, "train.py", *overrides, status=1)
+    assert message in output
+    assert "epoch 1" not in output

@@ -1,0 +1,358 @@
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from vgg.config import UserError
+from vgg.data import UNREADABLE, CentreCrops, TrainingBatches, TrainingCrops, training_colours
+from vgg.images import Listing, list_folder, same_classes
+from vgg.transforms import decode, rescale
+
+
+def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
+    levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((3 * width, 3 * height), Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            noise(10 * label + number).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleNamespace:
+    return SimpleNamespace(data=SimpleNamespace(crop=56), seed=seed, train_scale=SimpleNamespace(smin=smin, smax=smax))
+
+
+def same(one: tuple, other: tuple) -> bool:
+    return all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(one, other, strict=True))
+
+
+def test_class_folders_and_files_are_in_the_order_of_their_names(root):
+    (root / "bee" / "deep" / "er").mkdir(parents=True)
+    noise(0).save(root / "bee" / "deep" / "er" / "x.PNG")
+    images = list_folder(root)
+    assert images.classes == ("ant", "bee", "cat")
+    assert len(images) == len(images.labels) == len(images.sizes) == 13
+    expected = [f"ant/{i}.png" for i in range(4)] + [f"bee/{i}.png" for i in range(4)]
+    assert images.files[:9] == (*expected, "bee/deep/er/x.PNG")
+    assert images.labels == (0,) * 4 + (1,) * 5 + (2,) * 4
+    assert images.path(8) == root / "bee/deep/er/x.PNG"
+    assert images.sizes[8] == (root / "bee/deep/er/x.PNG").stat().st_size
+
+
+def test_hidden_files_and_junk_are_left_out(root):
+    clean = list_folder(root)
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "labels.csv", "._0.png", "clip.gif", "none"):
+        (root / "ant" / name).write_bytes(b"GIF89a junk" if name == "clip.gif" else b"" if name == "none" else b"junk")
+    (root / "readme.txt").write_text("about these images")
+    noise(0).save(root / "outside.png")
+    (root / ".git").mkdir()
+    assert list_folder(root) == clean
+    assert list_folder(root).sha256 == clean.sha256
+
+
+@pytest.mark.parametrize("folder", [".thumbnails", ".ipynb_checkpoints"])
+def test_hidden_folders_inside_a_class_are_left_out(root, folder):
+    clean = list_folder(root)
+    (root / "ant" / folder).mkdir()
+    noise(0).save(root / "ant" / folder / "0.png")
+    assert list_folder(root) == clean
+
+
+def test_a_sound_file_is_not_taken_for_a_webp_picture(root):
+    clean = list_folder(root)
+    (root / "ant" / "sound.wav").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt ")
+    assert list_folder(root) == clean
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_with_a_wrong_ending_or_none_is_told_by_its_content(root, form):
+    for name in ("a.dat", "b", "c.image"):
+        noise(0).save(root / "ant" / name, format=form)
+    images = list_folder(root)
+    assert {"ant/a.dat", "ant/b", "ant/c.image"} < set(images.files)
+    decode(images.path(images.files.index("ant/b")))
+
+
+def test_a_missing_folder_is_refused_by_path(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path / "nowhere")):
+        list_folder(tmp_path / "nowhere")
+
+
+def test_a_folder_without_class_folders_is_refused_by_path(tmp_path):
+    noise(0).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        list_folder(tmp_path)
+
+
+def test_an_empty_class_folder_is_refused_by_path(root):
+    (root / "dog").mkdir()
+    (root / "dog" / "notes.txt").write_text("no pictures yet")
+    with pytest.raises(UserError, match=str(root / "dog")):
+        list_folder(root)
+
+
+def test_the_sha256_is_of_classes_paths_and_sizes_and_not_of_the_place(root, tmp_path_factory):
+    before = list_folder(root)
+    moved = root.rename(tmp_path_factory.mktemp("elsewhere") / "data")
+    images = list_folder(moved)
+    assert (images.root, images.sha256) == (moved, before.sha256)
+    picture = moved / "ant" / "0.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    larger = list_folder(moved).sha256
+    picture.rename(picture.with_name("00.png"))
+    renamed = list_folder(moved).sha256
+    (moved / "cat").rename(moved / "cow")
+    assert len({before.sha256, larger, renamed, list_folder(moved).sha256}) == 4
+
+
+def test_other_classes_are_refused_by_name():
+    same_classes(("a", "b"), ("a", "b"), "test")
+    with pytest.raises(UserError, match="test.*b, c"):
+        same_classes(("a", "b"), ("a", "c"), "test")
+
+
+def epochs_of(ranks: int, micro_batch: int, epochs: int, images: int = 50, batch: int = 12, seed: int = 3) -> list:
+    """For every epoch and step the images of each rank, in order."""
+    found = []
+    samplers = [TrainingBatches(images, batch, micro_batch, rank, ranks, seed) for rank in range(ranks)]
+    per_step = batch // ranks // micro_batch
+    for _ in range(epochs):
+        of_ranks = [list(sampler) for sampler in samplers]
+        assert all(len(rows) == len(sampler) for rows, sampler in zip(of_ranks, samplers, strict=True))
+        steps = len(of_ranks[0]) // per_step
+        found.append([[sum(rows[k * per_step : (k + 1) * per_step], []) for rows in of_ranks] for k in range(steps)])
+    return found
+
+
+@pytest.mark.parametrize(("ranks", "micro_batch"), [(1, 4), (2, 6), (2, 3), (3, 2), (4, 3)])
+def test_the_ranks_together_take_the_steps_of_one_process(ranks, micro_batch):
+    one = epochs_of(1, 12, epochs=3)
+    several = epochs_of(ranks, micro_batch, epochs=3)
+    assert [[sum(step, []) for step in epoch] for epoch in several] == [[step[0] for step in epoch] for epoch in one]
+
+
+def test_an_epoch_takes_every_image_at_most_once_and_drops_the_partial_batch():
+    for number, epoch in enumerate(epochs_of(1, 12, epochs=3)):
+        keys = [key for step in epoch for key in step[0]]
+        assert len(keys) == 48
+        assert len({index for _, index in keys}) == 48
+        assert {index for _, index in keys} < set(range(50))
+        assert {e for e, _ in keys} == {number}
+
+
+@pytest.mark.parametrize(("images", "ranks", "micro_batch", "length"), [(50, 1, 12, 4), (50, 2, 3, 8), (12, 1, 4, 3)])
+def test_the_length_is_in_micro_batches_of_this_rank(images, ranks, micro_batch, length):
+    batches = TrainingBatches(images, 12, micro_batch, 0, ranks, seed=0)
+    assert len(batches) == length == len(list(batches))
+    assert {len(row) for row in batches} == {micro_batch}
+
+
+def test_the_order_differs_by_epoch_and_by_seed():
+    first, second = epochs_of(1, 12, epochs=2)
+    other = epochs_of(1, 12, epochs=1, seed=4)[0]
+    orders = [[index for step in epoch for _, index in step[0]] for epoch in (first, second, other)]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+    assert epochs_of(1, 12, epochs=2) == [first, second]
+
+
+def test_the_order_goes_on_in_the_middle_of_an_epoch():
+    whole = TrainingBatches(50, 12, 3, 1, 2, seed=3)
+    expected = [list(whole) for _ in range(4)]
+    resumed = TrainingBatches(50, 12, 3, 1, 2, seed=3)
+    resumed.epoch, resumed.start = 2, 5
+    assert list(resumed) == expected[2][5:]
+    assert list(resumed) == expected[3]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (1, True)])
+def test_a_loader_starts_where_it_is_told_and_takes_every_epoch_once(root, workers, persistent):
+    batches = TrainingBatches(12, 6, 3, 0, 1, seed=3)
+    batches.epoch, batches.start = 2, 3
+    crops = TrainingCrops(list_folder(root), configuration())
+    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=persistent)
+    found = [torch.cat([alpha for _, _, alpha, _ in loader]) for _ in range(3)]
+    order = TrainingBatches(12, 6, 3, 0, 1, seed=3)
+    order.epoch = 2
+    for number, alphas in enumerate(found):
+        keys = [key for row in list(order)[3 if number == 0 else 0 :] for key in row]
+        assert torch.equal(alphas, torch.stack([crops[key][2] for key in keys]))
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    with pytest.raises(UserError, match=r"data\.batch=12.*11"):
+        TrainingBatches(11, 12, 12, 0, 1, seed=0)
+
+
+def two_epochs(images: Listing, workers: int) -> list:
+    batches = TrainingBatches(len(images), 6, 3, 0, 1, seed=1)
+    crops = TrainingCrops(images, configuration())
+    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)
+    return [tuple(batch) for _ in range(2) for batch in loader]
+
+
+def test_items_do_not_depend_on_the_number_of_workers(root):
+    images = list_folder(root)
+    alone, shared = two_epochs(images, 0), two_epochs(images, 2)
+    assert len(alone) == 8
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_an_item_is_a_crop_a_label_and_a_colour_shift_and_does_not_change(root):
+    crops = TrainingCrops(list_folder(root), configuration())
+    crop, label, alpha, bad = crops[3, 5]
+    assert (crop.shape, crop.dtype) == ((3, 56, 56), torch.uint8)
+    assert (label, bad, alpha.shape) == (1, -1, (3,))
+    assert same(crops[3, 5], (crop, label, alpha, bad))
+    again = TrainingCrops(crops.images, configuration())
+    np.random.seed(0)
+    assert same(again[3, 5], (crop, label, alpha, bad))
+
+
+def test_the_augmentation_differs_for_each_epoch_image_and_seed(tmp_path):
+    (tmp_path / "ant").mkdir()
+    for number in range(3):
+        noise(0, 60, 45).save(tmp_path / "ant" / f"{number}.png")
+    images = list_folder(tmp_path)
+    items = [TrainingCrops(images, configuration())[epoch, index] for epoch in range(3) for index in range(3)]
+    items += [TrainingCrops(images, configuration(seed=8))[0, 0]]
+    assert len({crop.numpy().tobytes() for crop, *_ in items}) == 10
+    assert len({alpha.numpy().tobytes() for _, _, alpha, _ in items}) == 10
+
+
+def test_alpha_is_normal_with_a_standard_deviation_of_a_tenth(root):
+    crops = TrainingCrops(list_folder(root), configuration())
+    alphas = torch.stack([crops[epoch, index][2] for epoch in range(60) for index in range(12)])
+    assert alphas.std().item() == pytest.approx(0.1, rel=0.07)
+    assert alphas.mean().abs() < 0.01
+    assert alphas.T.corrcoef().fill_diagonal_(0).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(("smin", "smax"), [(256, 256), (384, 384), (256, 512)])
+def test_s_is_drawn_from_smin_to_smax_in_the_papers_pixels(tmp_path, smin, smax):
+    (tmp_path / "ant").mkdir()
+    Image.linear_gradient("L").rotate(90).save(tmp_path / "ant" / "0.png")
+    crops = TrainingCrops(list_folder(tmp_path), configuration(smin, smax))
+    levels = torch.stack([crops[epoch, 0][0] for epoch in range(100)]).float().mean((1, 2))
+    sides = 255 * 36 / (levels[:, 46] - levels[:, 10]).abs()
+    expected = torch.linspace(smin / 4, smax / 4, 100)
+    torch.testing.assert_close(sides.sort().values, expected, rtol=0.02, atol=0 if smin == smax else 12)
+    assert abs(sides.min() - smin / 4) < 3
+    assert abs(sides.max() - smax / 4) < 3
+
+
+def test_an_unreadable_image_is_replaced_by_another_one_and_reported(root):
+    images = list_folder(root)
+    images.path(5).write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    crops = TrainingCrops(images, configuration())
+    replacements = set()
+    for epoch in range(20):
+        crop, label, _, bad = crops[epoch, 5]
+        assert (bad, crop.shape) == (5, (3, 56, 56))
+        assert same(crops[epoch, 5], (crop, label, *crops[epoch, 5][2:]))
+        replacements.add(label)
+        assert crops[epoch, 4][3] == -1
+    assert replacements == {0, 1, 2}
+
+
+def test_the_replacements_label_is_the_replacements(tmp_path):
+    for label, name in enumerate(("ant", "bee")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (80, 60), (label * 200, 0, 0)).save(tmp_path / name / "0.png")
+    (tmp_path / "ant" / "1.png").write_bytes(b"")
+    crops = TrainingCrops(list_folder(tmp_path), configuration())
+    found = [crops[epoch, 1] for epoch in range(20)]
+    assert {label for _, label, _, _ in found} == {0, 1}
+    assert all(bad == 1 and (crop[0] == label * 200).all() for crop, label, _, bad in found)
+
+
+def test_a_missing_file_and_damaged_bytes_count_as_unreadable(tmp_path):
+    with pytest.raises(UNREADABLE):
+        decode(tmp_path / "none.png")
+    file = io.BytesIO()
+    noise(0).save(file, format="PNG")
+    whole, refused = file.getvalue(), 0
+    for position in range(60):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        (tmp_path / "damaged.png").write_bytes(damaged)
+        try:
+            decode(tmp_path / "damaged.png")
+        except UNREADABLE:
+            refused += 1
+    assert refused > 30
+
+
+def test_the_validation_view_is_the_centre_crop_of_the_rescaled_image(root):
+    images = list_folder(root)
+    noise(3, 20, 33).save(images.path(0))
+    crops = CentreCrops(images, 64, 56, 0, 1)
+    for index in (0, 1):
+        crop, label, bad = crops[index]
+        whole = rescale(decode(images.path(index)), 64)
+        left, top = round((whole.width - 56) / 2), round((whole.height - 56) / 2)
+        expected = np.asarray(whole.crop((left, top, left + 56, top + 56)), dtype=int)
+        assert np.abs(crop.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+        assert (label, bad) == (0, -1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_the_ranks_validate_every_image_exactly_once(root, ranks):
+    images = list_folder(root)
+    parts = [CentreCrops(images, 64, 56, rank, ranks) for rank in range(ranks)]
+    assert sorted(index for part in parts for index in part.indices) == list(range(12))
+    assert sum(len(part) for part in parts) == 12
+    assert [part[row][1] for part in parts for row in range(len(part))] == [
+        images.labels[index] for part in parts for index in part.indices
+    ]
+
+
+def test_validation_crops_do_not_depend_on_the_number_of_workers(root):
+    crops = CentreCrops(list_folder(root), 64, 56, 0, 1)
+    alone, shared = (list(DataLoader(crops, batch_size=5, num_workers=workers)) for workers in (0, 2))
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+    assert torch.cat([labels for _, labels, _ in alone]).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_an_unreadable_validation_image_is_reported(root):
+    images = list_folder(root)
+    images.path(3).write_bytes(b"damaged")
+    crop, label, bad = CentreCrops(images, 64, 56, 1, 2)[1]
+    assert (crop.shape, label, bad) == ((3, 56, 56), -1, 3)
+
+
+def test_the_mean_and_the_components_are_those_of_the_training_pixels(root):
+    images = list_folder(root)
+    pixels = np.concatenate([np.asarray(decode(images.path(i)), dtype=float).reshape(-1, 3) for i in range(12)])
+    colours = training_colours(images)
+    np.testing.assert_allclose(colours.mean, pixels.mean(0), rtol=1e-5)
+    components = colours.components.numpy()
+    found = components @ np.diag(colours.deviations.numpy() ** 2) @ components.T
+    np.testing.assert_allclose(found, np.cov(pixels.T, bias=True), rtol=1e-4, atol=0.05)
+
+
+def test_the_published_mean_takes_the_place_of_the_measured_one(root):
+    images = list_folder(root)
+    measured, published = training_colours(images), training_colours(images, (123.68, 116.779, 103.939))
+    torch.testing.assert_close(published.mean, torch.tensor([123.68, 116.779, 103.939]))
+    assert torch.equal(published.deviations, measured.deviations)
+
+
+def test_unreadable_images_are_left_out_of_the_colours_and_none_at_all_is_refused(root):
+    images = list_folder(root)
+    before = training_colours(images)
+    images.path(0).write_bytes(b"damaged")
+    assert not torch.equal(training_colours(images).mean, before.mean)
+    for index in range(1, 12):
+        images.path(index).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=str(root)):
+        training_colours(images)

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+from vgg import digits
+from vgg.images import list_folder
+from vgg.transforms import decode
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    return load_digits().images
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return [Image.fromarray(photo) for photo in load_sample_images().images]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Few scenes, and the digits that went into each, in the order of writing."""
+    used, scene = [], digits.scene
+
+    def remember(rng, digit, others, photos):
+        used.append((digit, others))
+        return scene(rng, digit, others, photos)
+
+    root = tmp_path_factory.mktemp("cache") / "digits"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "SCENES", {"train": 90, "val": 60})
+        patch.setattr(digits, "scene", remember)
+        digits.write(root)
+    return root, {"val": used[:60], "train": used[60:]}
+
+
+def drawn(seed: int, drawings: np.ndarray, photos: list[Image.Image]) -> Image.Image:
+    return digits.scene(np.random.default_rng(seed), drawings[seed], drawings[:50], photos)
+
+
+def test_the_same_numbers_draw_the_same_scene(drawings, photos):
+    for seed in range(5):
+        assert drawn(seed, drawings, photos).tobytes() == drawn(seed, drawings, photos).tobytes()
+
+
+def test_scenes_differ_in_shape_and_are_landscape_and_portrait(drawings, photos):
+    sizes = [drawn(seed, drawings, photos).size for seed in range(60)]
+    assert {min(size) for size in sizes} == {digits.SHORT_SIDE}
+    assert max(max(size) for size in sizes) <= 1.6 * digits.SHORT_SIDE + 1
+    assert sum(width > height for width, height in sizes) > 15
+    assert sum(width < height for width, height in sizes) > 15
+    assert len(set(sizes)) > 30
+
+
+def test_a_scene_shows_the_whole_digit_brightly(drawings, photos):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        with_digit = np.asarray(digits.scene(rng, np.full((8, 8), 16.0), drawings[:50], photos), dtype=int)
+        nothing = digits.scene(np.random.default_rng(seed), np.zeros((8, 8)), drawings[:50], photos)
+        rows, columns = np.nonzero(np.abs(with_digit - np.asarray(nothing, dtype=int)).sum(2) > 100)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert abs(height - width) <= 6
+        assert 0.5 * digits.SHORT_SIDE - 2 <= max(height, width) <= 0.9 * digits.SHORT_SIDE + 1
+        assert with_digit.max() >= 250
+
+
+def test_write_makes_class_folders_of_non_square_jpegs(written):
+    root, _ = written
+    assert sorted(folder.name for folder in root.iterdir()) == ["train", "val"]
+    for split, count in {"train": 90, "val": 60}.items():
+        images = list_folder(root / split)
+        assert images.classes == tuple("0123456789")
+        assert len(images) == count
+        for index in range(0, count, 10):
+            with Image.open(images.path(index)) as image:
+                assert image.format == "JPEG"
+            assert min(decode(images.path(index)).size) == digits.SHORT_SIDE
+        assert not all(len(set(decode(images.path(index)).size)) == 1 for index in range(count))
+
+
+def test_the_folder_is_the_class_of_the_digit_in_the_scene(written, drawings):
+    root, used = written
+    label_of = {drawing.tobytes(): str(label) for drawing, label in zip(drawings, load_digits().target, strict=True)}
+    for split, scenes in used.items():
+        folders = {int(path.stem): path.parent.name for path in (root / split).rglob("*.jpg")}
+        assert [folders[number] for number in range(len(scenes))] == [label_of[d.tobytes()] for d, _ in scenes]
+
+
+def test_training_and_validation_scenes_use_different_digits(written, drawings):
+    _, used = written
+    sets = {
+        split: {drawing.tobytes() for digit, others in scenes for drawing in (digit, *others)}
+        for split, scenes in used.items()
+    }
+    assert not sets["train"] & sets["val"]
+    assert (len(sets["val"]), len(sets["train"])) == (digits.VAL_DIGITS, len(drawings) - digits.VAL_DIGITS)
+    for split, scenes in used.items():
+        assert {digit.tobytes() for digit, _ in scenes} <= sets[split]
+
+
+def test_a_second_writing_gives_the_same_files(written, tmp_path, monkeypatch):
+    root, _ = written
+    monkeypatch.setattr(digits, "SCENES", {"train": 3, "val": 3})
+    digits.write(tmp_path / "again")
+    again = sorted(path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.jpg"))
+    assert len(again) == 6
+    assert all((tmp_path / "again" / path).read_bytes() == (root / path).read_bytes() for path in again)
+
+
+def test_an_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(digits, "scene", stop)
+    with pytest.raises(KeyboardInterrupt):
+        digits.write(tmp_path / "digits")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_counts_use_every_digit():
+    assert digits.SCENES["train"] >= 1797 - digits.VAL_DIGITS
+    assert digits.SCENES["val"] >= digits.VAL_DIGITS

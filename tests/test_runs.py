@@ -1,0 +1,175 @@
+from dataclasses import replace
+
+import pytest
+from conftest import composed
+
+from vgg import plan
+from vgg.config import UserError
+from vgg.runs import Run, differences, identity, run_name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ((), "digits/D-jitter"),
+        (("model=A", "train_scale=S256"), "digits/A-256"),
+        (("init=std001",), "digits/D-jitter-std001"),
+        (("init=glorot",), "digits/D-jitter"),  # the data option's default
+        (("init.from_a=false", "seed=2", "layers=fc", "init=kaiming"), "digits/D-jitter-fc-kaiming-noA-seed2"),
+        (("tag=wide", "data.width=0.25"), "digits/D-jitter-wide"),
+        (("data=folder", "data.root=/some/photos"), "photos/D-jitter"),
+        (("data=imagenet", "data.root=/x"), "imagenet/D-jitter"),
+    ],
+)
+def test_run_name_has_one_suffix_for_each_choice_that_differs_from_the_data_default(overrides, name):
+    assert run_name(composed(*overrides)) == name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lineage"),
+    [
+        (("model=A", "train_scale=S256"), ["A-256"]),
+        (("model=D", "train_scale=S256"), ["A-256", "D-256"]),
+        (("model=D", "train_scale=jitter"), ["A-256", "D-256", "D-384", "D-jitter"]),
+        (("model=A-LRN", "train_scale=S256"), ["A-LRN-256"]),
+        (("model=B-5x5", "train_scale=S256"), ["B-5x5-256"]),
+        (("model=D", "layers=fc"), ["A-256", "D-256", "D-384", "D-jitter-fc"]),
+        (("model=E", "train_scale=S384", "init.from_a=false"), ["E-256-noA", "E-384-noA"]),
+        (("model=D", "train_scale=S256", "init=std001"), ["A-256-std001", "D-256-std001"]),
+        (("model=D", "train_scale=S256", "seed=3"), ["A-256-seed3", "D-256-seed3"]),
+    ],
+)
+def test_lineage_is_the_papers(overrides, lineage, tmp_path):
+    steps = plan.lineage(composed(*overrides, f"dirs.runs={tmp_path}"))
+    assert [step.run.name.split("/")[1] for step in steps] == lineage
+    assert [step.parent.name if step.parent else None for step in steps] == [
+        None,
+        *(step.run.name for step in steps[:-1]),
+    ]
+
+
+def test_parent_has_the_childs_configuration_but_for_model_scale_and_layers(tmp_path):
+    steps = plan.lineage(composed("layers=fc", "data.lr=0.01", "seed=5", f"dirs.runs={tmp_path}"))
+    for step in steps[:-1]:
+        assert {line.split(":")[0].split(".")[0] for line in differences(step.cfg, steps[-1].cfg)} <= {
+            "model",
+            "train_scale",
+            "layers",
+        }
+    assert [step.cfg.learning_rate for step in steps] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    assert [step.cfg.epochs for step in steps] == [7, 7, 3, 3]
+
+
+def test_stages_after_the_first_have_half_the_epochs_rounded_up():
+    assert composed("data=imagenet", "data.root=/x").epochs == 37
+    assert composed("data=imagenet", "data.root=/x", "data.epochs=5").epochs == 3
+    assert composed("data=imagenet", "data.root=/x", "train_scale=S256").epochs == 74
+
+
+def test_chain_false_makes_a_missing_parent_an_error_with_its_command(tmp_path):
+    with pytest.raises(UserError, match=r"python train.py model=A train_scale=S256 init=std001"):
+        plan.lineage(composed("train_scale=S256", "init=std001", "chain=false", f"dirs.runs={tmp_path}"))
+
+
+def test_missing_named_parent_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="imagenette/D-256"):
+        plan.lineage(composed("init.parent=imagenette/D-256", f"dirs.runs={tmp_path}"))
+
+
+def test_training_only_fc_layers_needs_a_parent(tmp_path):
+    with pytest.raises(UserError, match="layers=fc"):
+        plan.lineage(composed("model=A", "train_scale=S256", "layers=fc", f"dirs.runs={tmp_path}"))
+
+
+MACHINE = ("trainer=ddp", "logger=csv", "trainer.workers=7", "dirs.cache=/c", "data.root=/elsewhere", "chain=false")
+
+
+def test_devices_workers_logger_and_paths_are_not_identity():
+    assert identity(composed(*MACHINE)) == identity(composed())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model=E",
+        "train_scale=S384",
+        "init=std001",
+        "init.parent=x/D-256",
+        "init.from_a=false",
+        "data.lr=0.1",
+        "data.batch=64",
+        "data.epochs=9",
+        "data.patience=1",
+        "data.crop=112",
+        "data.width=1",
+        "seed=2",
+        "model.ceil_mode=true",
+        "model.dropout=0.1",
+        "optimizer.momentum=0.8",
+        "trainer.precision=bf16-mixed",
+    ],
+)
+def test_everything_that_changes_the_weights_is_identity(override):
+    assert differences(composed(), composed(override))
+
+
+def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):
+    run = Run.named("digits/D-jitter", tmp_path)
+    run.prepare(composed(), None)
+    run.prepare(composed(*MACHINE), None)
+    with pytest.raises(UserError, match=r"data.lr: 0.0025, now 0.01"):
+        run.prepare(composed("data.lr=0.01"), None)
+
+
+def test_a_stored_configuration_reads_back_the_same(tmp_path):
+    run, cfg = Run.named("digits/D-jitter", tmp_path), composed("tag=x", "init.from_a=false")
+    run.prepare(cfg, None)
+    assert run.config() == cfg
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("data.crop=57", "data.crop"),
+        ("data.epochs=many", "data.epochs"),
+        ("data.width=0", "data.width"),
+        ("train_scale.smin=100", "smin"),
+        ("trainer.precision=64", "trainer.precision"),
+        ("init.draw=zeros", "init.draw"),
+        ("layers=some", "layers"),
+        ("seed=-1", "seed"),
+        ("tag=a-b", "tag"),
+        ("logger.wandb=maybe", "logger.wandb"),
+        ("data.patience=0", "data.patience"),
+        ("data.lr=0", "data.lr"),
+        ("data.name=a/b", "data.name"),
+        ("+data.unknown=1", "unknown"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_keys_name(override, named):
+    with pytest.raises(UserError, match=named):
+        composed(override)
+
+
+def test_data_folder_without_a_root_is_refused():
+    with pytest.raises(UserError, match="data.root"):
+        composed("data=folder")
+
+
+def test_a_lock_is_released_with_its_last_holder(tmp_path):
+    run = Run.named("digits/A-256", tmp_path)
+    with run.lock():
+        pass
+    with run.lock() as descriptor:
+        assert descriptor > 2
+
+
+def test_eval_presets_are_combinations_of_two_groups_and_an_explicit_group_wins():
+    fused = composed("eval=fused", evaluate=True)
+    assert (fused.eval_method.views, fused.test_scale.rule) == (["dense", "multicrop"], "multi")
+    assert composed("eval=fused", "test_scale=single", evaluate=True).test_scale.rule == "single"
+    table3 = composed("eval=table3", evaluate=True)
+    assert (table3.eval_method.views, table3.test_scale.rule) == (["dense"], "single")
+    assert composed("eval=table4", "eval_method=tencrop", evaluate=True).eval_method.views == ["tencrop"]
+    assert composed("eval=multicrop", "test_scale.q=[256,384]", evaluate=True).test_scale.q == [256, 384]
+    assert composed(evaluate=True) == replace(fused)

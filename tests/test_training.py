@@ -1,0 +1,214 @@
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY, composed, run, start
+
+from vgg import initialise, training, weights
+from vgg.callbacks import FiniteLoss, Plateau
+from vgg.config import UserError
+from vgg.data import ImageData, TrainingCrops
+from vgg.runs import Run
+
+A_256 = ("model=A", "train_scale=S256", "data.epochs=2", "logger=csv", *TINY)
+
+
+def folder_of(cfg, tmp_path: Path) -> Run:
+    made = Run.named("scenes/A-256", tmp_path / "runs")
+    made.prepare(cfg, None)
+    return made
+
+
+def sha(folder: Path, name: str = "scenes/A-256") -> str:
+    return Run.named(name, folder / "runs").record()["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(scenes, tmp_path_factory) -> Path:
+    """Two epochs of a tiny net A through the real command line; the folder with runs/."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    output = run(folder, "train.py", *A_256, f"data.root={scenes}")
+    assert "scenes/A-256 is finished" in output
+    return folder
+
+
+def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
+    overrides = [option for option in A_256 if option not in ("data.epochs=2", "data.dropout=0.5")]
+    cfg = composed(
+        *overrides, f"data.root={scenes}", "data.epochs=1", "data.batch=42", "data.dropout=0", "trainer.workers=0"
+    )
+    made = folder_of(cfg, tmp_path)
+    training.fit(made.folder)
+    trained, _ = weights.load(made)
+
+    data = ImageData(cfg, made.folder)
+    net = weights.build(cfg, 10)
+    initialise.draw(net, cfg.init.draw, cfg.seed)
+    colours = data.colours()
+    net.mean.copy_(colours.mean)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.005, momentum=0.9, weight_decay=5e-4)
+    order = __import__("numpy").random.default_rng([cfg.seed, 0]).permutation(84)
+    crops = TrainingCrops(data.train, cfg)
+    for indices in order.reshape(2, 42):
+        items = [crops[0, int(index)] for index in indices]
+        images = torch.stack([item[0] for item in items]).float()
+        shift = torch.stack([colours.components @ (item[2] * colours.deviations) for item in items])
+        loss = F.cross_entropy(net(images + shift[:, :, None, None]), torch.tensor([item[1] for item in items]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, parameter in net.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], parameter, rtol=1e-4, atol=1e-6)
+
+
+def test_caffes_biases_have_twice_the_rate_and_no_decay(scenes, tmp_path):
+    from vgg.module import Classifier
+
+    cfg = composed(*A_256, f"data.root={scenes}", "optimizer.caffe_bias=true")
+    module = Classifier(weights.build(cfg, 10), cfg, ImageData(cfg, tmp_path))
+    filters, biases = module.configure_optimizers().param_groups
+    assert (filters["lr"], filters["weight_decay"], biases["lr"], biases["weight_decay"]) == (0.005, 5e-4, 0.01, 0)
+    assert all(parameter.ndim == 1 for parameter in biases["params"])
+
+
+def plateau_after(errors: list[float], patience: int) -> tuple[list[float], bool]:
+    """Learning rates after each epoch with these validation errors, and whether training was ended."""
+    trainer = SimpleNamespace(
+        callback_metrics={}, should_stop=False, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])]
+    )
+    plateau, rates = Plateau(patience), []
+    for error in errors:
+        trainer.callback_metrics["val/top1_error"] = torch.tensor(error)
+        plateau.on_validation_end(trainer, None)
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    return rates, trainer.should_stop
+
+
+def test_learning_rate_falls_tenfold_after_patience_epochs_without_a_better_error():
+    rates, ended = plateau_after([50, 40, 40, 41, 39, 39, 39], patience=2)
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+    assert not ended
+
+
+def test_three_decreases_and_the_fourth_plateau_ends_the_training():
+    rates, ended = plateau_after([50, *[50] * 3], patience=1)
+    assert rates[-1] == pytest.approx(1e-3)
+    assert not ended
+    assert plateau_after([50, *[50] * 4], patience=1)[1]
+
+
+def test_finished_run_is_a_no_op_and_another_identity_is_refused(uninterrupted, scenes):
+    before = sha(uninterrupted)
+    assert "finished" in run(uninterrupted, "train.py", *A_256, f"data.root={scenes}")
+    assert sha(uninterrupted) == before
+    refused = run(uninterrupted, "train.py", *A_256, f"data.root={scenes}", "data.lr=0.02", status=1)
+    assert "data.lr: 0.005, now 0.02" in refused
+    assert "tag=" in refused
+
+
+def test_a_finished_run_keeps_its_weights_record_and_curves_and_no_checkpoint(uninterrupted):
+    folder = uninterrupted / "runs/scenes/A-256"
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {"config.yaml", "record.json", "weights.pt", "colours.pt", "csv", ".lock"}
+    record = json.loads((folder / "record.json").read_text())
+    assert record["parent"] is None
+    assert len(record["classes"]) == 10
+    assert (folder / "csv/version_0/metrics.csv").read_text().count("\n") >= 3
+    content = torch.load(folder / "weights.pt", weights_only=True)
+    assert content["run"] == "scenes/A-256"
+
+
+@pytest.mark.parametrize(
+    ("number", "epoch_end"), [(signal.SIGKILL, True), (signal.SIGTERM, False), (signal.SIGINT, False)]
+)
+def test_resumed_is_uninterrupted_bit_for_bit(number, epoch_end, uninterrupted, scenes, tmp_path):
+    often = () if epoch_end else ("trainer.checkpoint_minutes=0",)
+    process = start(tmp_path, "train.py", *A_256, f"data.root={scenes}", *often)
+    checkpoint = tmp_path / "runs/scenes/A-256/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number], output
+    assert not (checkpoint.parent / "weights.pt").exists(), "finished before it was interrupted"
+    assert "to resume" in run(tmp_path, "train.py", *A_256, f"data.root={scenes}")
+    assert sha(tmp_path) == sha(uninterrupted)
+
+
+def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):
+    run(tmp_path, "train.py", *A_256, f"data.root={scenes}", "trainer.workers=0")
+    assert sha(tmp_path) == sha(uninterrupted)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named_and_the_one_before_it_used(uninterrupted, tmp_path):
+    made = Run.named("scenes/A-256", tmp_path)
+    made.folder.mkdir(parents=True)
+    state = {"state_dict": {}, "loops": {}, "run": "scenes/A-256"}
+    torch.save(state, made.folder / "previous.ckpt")
+    torch.save(state, made.folder / "last.ckpt")
+    assert training.readable_checkpoint(made).name == "last.ckpt"
+    whole = (made.folder / "last.ckpt").read_bytes()
+    (made.folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert training.readable_checkpoint(made).name == "previous.ckpt"
+    torch.save(state | {"run": "scenes/B-256"}, made.folder / "previous.ckpt")
+    assert training.readable_checkpoint(made) is None
+
+
+def test_a_loss_that_is_not_finite_ends_with_step_rate_and_advice(scenes, tmp_path):
+    output = run(tmp_path, "train.py", *A_256, f"data.root={scenes}", "data.lr=1e6", status=1)
+    assert "step" in output
+    assert "1e+06" in output
+    assert "init=glorot" in output
+
+
+def test_other_training_images_under_a_started_run_are_refused(scenes, tmp_path):
+    cfg = composed(*A_256, f"data.root={scenes}")
+    data = ImageData(cfg, tmp_path)
+    with pytest.raises(UserError, match="not the ones"):
+        data.load_state_dict({"images_sha256": "of other images"})
+
+
+def test_batch_divides_over_devices_and_micro_batches_or_is_refused():
+    assert training.accumulation(composed("data.batch=32"), 2) == 1
+    assert training.accumulation(composed("data.batch=32", "trainer.micro_batch=4"), 2) == 4
+    with pytest.raises(UserError, match="data.batch=32"):
+        training.accumulation(composed("data.batch=32"), 3)
+    with pytest.raises(UserError, match="trainer.micro_batch=5"):
+        training.accumulation(composed("data.batch=32", "trainer.micro_batch=5"), 1)
+
+
+@pytest.mark.parametrize("how", [("trainer.strategy=ddp", "trainer.devices=2"), ("trainer.micro_batch=2",)])
+def test_two_ranks_or_micro_batches_give_the_weights_of_one_process(how, scenes, tmp_path):
+    """Section 3.3: "the result is exactly the same as when training on a single GPU"."""
+    without_dropout = [*(option.replace("dropout=0.5", "dropout=0") for option in A_256), "data.epochs=1"]
+    without_dropout.remove("data.epochs=2")
+    nets = []
+    for name, more in (("one", ()), ("many", how)):
+        run(tmp_path, "train.py", *without_dropout, f"data.root={scenes}", f"tag={name}", *more)
+        nets.append(Run.named(f"scenes/A-256-{name}", tmp_path / "runs"))
+    one, many = (weights.load(made)[0].state_dict() for made in nets)
+    for key, value in one.items():
+        torch.testing.assert_close(many[key], value, rtol=1e-3, atol=5e-5)
+    errors = [made.record()["validation"] for made in nets]
+    assert errors[0]["top1_error"] == pytest.approx(errors[1]["top1_error"])
+
+
+def test_finite_losses_pass():
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(reduce=lambda values, reduce_op: values),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=2)),
+        accumulate_grad_batches=1,
+        is_last_batch=False,
+    )
+    finite = FiniteLoss()
+    for loss in (2.3, 2.2, 2.1):
+        finite.on_train_batch_end(trainer, None, {"loss": torch.tensor(loss)}, None, 0)
+    finite.look(trainer)
+    assert finite.last_finite == pytest.approx(2.1)

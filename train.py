@@ -1,0 +1,34 @@
+"""Train a cell of the paper's grid, and first whatever it starts from.
+
+python train.py                                          net D, scale jitter, on the embedded digits
+python train.py model=E train_scale=S384 data=folder data.root=/path/to/photos
+python train.py -m model=A,B,C,D,E train_scale=S256      a sweep
+python train.py model=D train_scale=jitter data=imagenet data.root=/path/to/ILSVRC2012 trainer=ddp
+
+The same command again resumes what was interrupted and does only what is missing. Options: conf/, src/vgg/config.py.
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from vgg import plan
+from vgg.config import TrainConfig, UserError
+from vgg.runs import typed
+
+failed: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    try:
+        plan.train(typed(cfg, TrainConfig))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        failed.append(str(error))
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(bool(failed))
