@@ -142,6 +142,15 @@ def test_resumed_is_uninterrupted_bit_for_bit(number, epoch_end, uninterrupted, 
     assert sha(tmp_path) == sha(uninterrupted)
 
 
+def test_wandb_is_offline_and_its_id_is_the_runs_name(scenes, tmp_path):
+    options = [option for option in A_256 if option != "logger=csv"]
+    output = run(tmp_path, "train.py", *options, f"data.root={scenes}")
+    assert "wandb" not in output
+    (folder,) = (tmp_path / "runs/scenes/A-256/wandb").glob("offline-run-*")
+    assert [path.name for path in folder.glob("*.wandb")] == ["run-scenes-A-256.wandb"]
+    assert not list(tmp_path.glob("wandb*"))
+
+
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):
     run(tmp_path, "train.py", *A_256, f"data.root={scenes}", "trainer.workers=0")
     assert sha(tmp_path) == sha(uninterrupted)

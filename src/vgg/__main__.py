@@ -1,6 +1,7 @@
 """`python -m vgg COMMAND`: everything but training and evaluation, which are train.py and evaluate.py."""
 
 import argparse
+import errno
 import logging
 import signal
 import sys
@@ -94,6 +95,10 @@ def main() -> None:
         arguments.call(arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(f"error: {error}. What is finished is intact; the same command goes on")
 
 
 if __name__ == "__main__":

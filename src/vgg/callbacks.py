@@ -192,7 +192,11 @@ class EpochLines(Callback):
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar with loss and learning rate of the step and the last validation's errors."""
+    """Lightning's bar with loss and learning rate of the step and the last validation's errors, epochs from 1."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *unused: Any) -> None:
+        super().on_train_epoch_start(trainer, *unused)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         shown = {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}

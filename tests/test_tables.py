@@ -1,0 +1,101 @@
+import json
+
+import pytest
+
+from vgg import results, tables
+from vgg.config import UserError
+from vgg.results import PAPER
+
+ROWS = [json.loads(text) for text in PAPER.read_text().splitlines()]
+
+
+def evaluation(**more):
+    """A line of results.jsonl as an evaluation of D-jitter would append it."""
+    return {
+        "runs": ["digits/D-jitter"],
+        "views": ["dense", "multicrop"],
+        "q": [[256, 384, 512]],
+        "softmax": "last",
+        "ceil_mode": [False],
+        "precision": "32-true",
+        "data": "digits",
+        "images": 597,
+        "classes": 10,
+        "crop": [56],
+        "width": [0.125],
+        "seed": [1],
+        "top1": 20.0,
+        "top5": 1.0,
+        "top1_interval": [18.0, 22.0],
+        "top5_interval": [0.5, 1.5],
+    } | more
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """A folder of runs, and an empty one in the place of results/."""
+    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    return tmp_path / "runs"
+
+
+def append(runs, *lines):
+    with (runs / "digits" / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_the_papers_rows_are_complete():
+    counts = {table: sum(row["table"] == table for row in ROWS) for table in (3, 4, 5, 6)}
+    assert counts == {3: 12, 4: 10, 5: 6, 6: 4}
+    assert all(0 < row["top5"] < row["top1"] < 30 for row in ROWS)
+    assert all(len(row["runs"]) == len(row["q"]) for row in ROWS)
+
+
+def test_what_was_not_run_is_a_dash(runs):
+    for form in ("text", "markdown", "csv"):
+        shown = tables.rendered("digits", runs, form)
+        assert shown.count("24.4") >= 2
+        assert "–" in shown
+
+
+def test_ours_stands_beside_the_papers_with_difference_and_interval(runs):
+    append(runs, evaluation())
+    row = next(
+        line for line in tables.rendered("digits", runs, "csv").splitlines() if "D [256;512],multi-crop & dense" in line
+    )
+    assert (
+        row == 'Table 5,D [256;512],multi-crop & dense,"256, 384, 512",20.0,18.0–22.0,24.4,-4.4,1.0,0.5–1.5,7.2,-6.2,1'
+    )
+
+
+def test_seeds_are_averaged_with_their_spread(runs):
+    append(runs, evaluation(), evaluation(runs=["digits/D-jitter-seed2"], seed=[2], top1=22.0))
+    assert "21.0 ± 1.4" in tables.rendered("digits", runs, "text")
+
+
+def test_the_last_line_with_a_key_wins(runs):
+    append(runs, evaluation(), evaluation(top1=10.0))
+    assert [line["top1"] for line in tables.results("digits", runs)] == [10.0]
+
+
+def test_other_settings_than_the_papers_stay_out_of_the_tables(runs):
+    append(runs, evaluation(softmax="first"), evaluation(ceil_mode=[True]), evaluation(q=[[256, 384]]))
+    assert "–4.4" not in tables.rendered("digits", runs, "text")
+    assert not tables.matching(ROWS[-1], tables.results("digits", runs))
+
+
+def test_results_are_kept_by_a_command_and_a_damaged_line_is_named(runs):
+    with pytest.raises(UserError, match="nothing to keep"):
+        tables.keep("digits", runs)
+    append(runs, evaluation())
+    assert tables.keep("digits", runs) == 1
+    (runs / "digits" / "results.jsonl").write_text('{"runs": [')
+    with pytest.raises(UserError, match="line 1"):
+        tables.results("digits", runs)
+
+
+def test_the_papers_row_is_found_for_the_same_nets_views_and_scales():
+    assert results.paper_row(evaluation())["top1"] == 24.4
+    assert results.paper_row(evaluation(runs=["photos/D-jitter"]))["top1"] == 24.4
+    assert results.paper_row(evaluation(runs=["digits/D-jitter-noA"])) is None
+    assert results.paper_row(evaluation(q=[[256]])) is None
