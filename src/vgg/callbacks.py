@@ -183,11 +183,10 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         shown = trainer.callback_metrics
-        trainer.print(
+        module.print(  # above the bar, where there is one
             f"{self.run}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             f"  loss {shown['train/loss']:.3f}  top-1 error {shown['val/top1_error']:.2f} %"
-            f"  top-5 error {shown['val/top5_error']:.2f} %  lr {self.rate:g}  {self.speed:.0f} images/s",
-            flush=True,
+            f"  top-5 error {shown['val/top5_error']:.2f} %  lr {self.rate:g}  {self.speed:.0f} images/s"
         )
 
 

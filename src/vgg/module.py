@@ -45,7 +45,7 @@ class Classifier(pl.LightningModule):
         loss = F.cross_entropy(scores, labels)
         for index in set(unreadable.tolist()) - {-1} - self.unreadable:
             self.unreadable.add(index)
-            print(f"cannot read {self.data.train.path(index)}: another image is trained in its place", flush=True)
+            self.print(f"cannot read {self.data.train.path(index)}: another image is trained in its place")
         error = 100 * (scores.detach().argmax(1) != labels).float().mean()
         shown = {"train/loss": loss.detach(), "train/top1_error": error}
         self.log("loss", shown["train/loss"], prog_bar=True, logger=False)

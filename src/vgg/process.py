@@ -19,7 +19,7 @@ def clean_environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if key not in RANK_VARIABLES and not key.startswith(RANK_PREFIXES)
     }
-    return {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
+    return {"PYTHONUNBUFFERED": "1", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
 
 
 def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:
