@@ -1,4 +1,10 @@
+import hashlib
 import io
+import shutil
+import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.datasets import Imagenette
 
 from vgg.config import UserError
 from vgg.data import UNREADABLE, CentreCrops, TrainingBatches, TrainingCrops, training_colours
-from vgg.images import Listing, list_folder, same_classes
+from vgg.images import Listing, download_imagenette, list_folder, same_classes
 from vgg.transforms import decode, rescale
 
 
@@ -356,3 +363,39 @@ def test_unreadable_images_are_left_out_of_the_colours_and_none_at_all_is_refuse
         images.path(index).write_bytes(b"damaged")
     with pytest.raises(UserError, match=str(root)):
         training_colours(images)
+
+
+@pytest.fixture
+def served(root, tmp_path, monkeypatch):
+    """Imagenette's archive, made of `root` and served on loopback; its true MD5 is returned."""
+    source = tmp_path / "source" / "imagenette2-160"
+    for split in ("train", "val"):
+        shutil.copytree(root, source / split, ignore=shutil.ignore_patterns("source"))
+    archive = tmp_path / "imagenette2-160.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source, "imagenette2-160")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/imagenette2-160.tgz"
+
+        def published(md5: str) -> None:
+            monkeypatch.setattr(Imagenette, "_ARCHIVES", {"160px": (url, md5)})
+
+        published(hashlib.md5(archive.read_bytes()).hexdigest())
+        yield published
+        server.shutdown()
+
+
+def test_imagenette_is_fetched_checked_and_unpacked_whole(served, tmp_path):
+    cache = tmp_path / "cache"
+    download_imagenette(cache / "imagenette2-160")
+    assert len(list_folder(cache / "imagenette2-160" / "val")) == 12
+    assert [path.name for path in cache.iterdir()] == ["imagenette2-160"]
+
+
+def test_another_archive_than_the_published_one_is_refused(served, tmp_path):
+    served("0" * 32)
+    with pytest.raises(UserError, match="could not fetch"):
+        download_imagenette(tmp_path / "cache" / "imagenette2-160")
+    assert not (tmp_path / "cache" / "imagenette2-160").exists()

@@ -151,6 +151,12 @@ def test_wandb_is_offline_and_its_id_is_the_runs_name(scenes, tmp_path):
     assert not list(tmp_path.glob("wandb*"))
 
 
+def test_a_parent_with_other_layers_is_refused_naming_them(uninterrupted, scenes):
+    options = [option.replace("model=A", "model=B") for option in A_256]
+    output = run(uninterrupted, "train.py", *options, f"data.root={scenes}", "init.parent=A-256", "tag=child", status=1)
+    assert "conv1_2, conv2_2" in output
+
+
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):
     run(tmp_path, "train.py", *A_256, f"data.root={scenes}", "trainer.workers=0")
     assert sha(tmp_path) == sha(uninterrupted)

@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import re
+import tarfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vgg import digits
 from vgg.config import Data, UserError, require
+from vgg.files import write_whole_folder
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
@@ -66,6 +68,25 @@ def list_folder(root: Path) -> Listing:
     return Listing(root, classes, tuple(files), tuple(sizes), tuple(labels))
 
 
+def download_imagenette(root: Path) -> None:
+    """Fetch torchvision's Imagenette archive, check its MD5, unpack it to `root`: whole or not at all."""
+    from torchvision.datasets import Imagenette
+    from torchvision.datasets.utils import download_url
+
+    url, md5 = Imagenette._ARCHIVES["160px"]
+    archive = root.parent / Path(url).name
+    try:
+        download_url(url, root.parent, md5=md5)
+    except (OSError, RuntimeError) as error:  # no network; another file than expected
+        raise UserError(f"could not fetch {url}: {error}") from error
+    with write_whole_folder(root) as folder, tarfile.open(archive) as tar:
+        for member in tar:
+            member.name = member.name.partition("/")[2]  # without the archive's own top folder
+            if member.name:
+                tar.extract(member, folder, filter="data")
+    archive.unlink()
+
+
 def data_root(data: Data, cache: Path) -> Path:
     """The folder with train/ and val/ of this data option; written or downloaded first where that was asked for."""
     if data.form == "digits":
@@ -76,9 +97,7 @@ def data_root(data: Data, cache: Path) -> Path:
     if data.form == "imagenette" and not data.root:
         root = cache / "imagenette2-160"
         if data.download and not root.is_dir():
-            from torchvision.datasets import Imagenette
-
-            Imagenette(cache, split="train", size="160px", download=True)
+            download_imagenette(root)
         require(
             root.is_dir(),
             f"Imagenette is not in {root}: add data.download=true to fetch it (94 MB), or data.root=FOLDER",

@@ -28,6 +28,8 @@ def initial_net(cfg: TrainConfig, run: Run, classes: int) -> VGG:
     layers = [name for name, _ in net.named_children()]
     if cfg.train_scale.parent is None and cfg.init.parent is None:
         layers = list(initialise.A_LAYERS)
+    elif odd := {name for name, _ in source.named_children()} ^ set(layers):
+        raise UserError(f"{run.name} cannot start from {parent.name}: only one of them has {', '.join(sorted(odd))}")
     elif source.fc8.out_channels != classes:
         layers.remove("fc8")
     try:
