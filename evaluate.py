@@ -3,6 +3,7 @@
 python evaluate.py eval=fused                            D-jitter, multi-crop & dense over three scales (Table 5)
 python evaluate.py eval=table3 model=A train_scale=S256  dense, one scale
 python evaluate.py 'runs=[D-jitter,E-jitter]' eval=fused two nets
+python evaluate.py ablation=table5                       every row of a table
 python evaluate.py eval_method=dense 'test_scale.q=[256,320,384]'
 
 Posteriors are kept and reused; every evaluation appends a line to runs/<data>/results.jsonl. Options: conf/.
@@ -23,7 +24,7 @@ failed: list[str] = []
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     try:
-        results.evaluate(typed(cfg, EvaluateConfig))
+        results.evaluate_all(typed(cfg, EvaluateConfig))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         failed.append(str(error))

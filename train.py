@@ -2,6 +2,7 @@
 
 python train.py                                          net D, scale jitter, on the embedded digits
 python train.py model=E train_scale=S384 data=folder data.root=/path/to/photos
+python train.py ablation=depth                           a named plan: conf/ablation/
 python train.py -m model=A,B,C,D,E train_scale=S256      a sweep
 python train.py model=D train_scale=jitter data=imagenet data.root=/path/to/ILSVRC2012 trainer=ddp
 

@@ -62,6 +62,18 @@ def test_evaluation_prints_and_appends_its_result(trained, scenes):
     assert json.loads(results.read_text().splitlines()[-1])["top1_correct"] == line["top1_correct"]
 
 
+def test_a_plan_can_be_looked_at_and_a_table_evaluated_as_far_as_it_is_trained(trained, scenes):
+    folder, _ = trained
+    arguments = (f"data.root={scenes}", *SHORT)
+    output = run(folder, "train.py", "ablation=table5", "plan.dry_run=true", *arguments)
+    assert "scenes/D-jitter" in output
+    assert "to train, from scenes/E-384" in output
+    assert "epoch" not in output
+    output = run(folder, "evaluate.py", "ablation=table5", *arguments, status=1)
+    assert output.count("(Table 5)") == 6  # top-1 and top-5 of dense, multi-crop, and both
+    assert "scenes/E-jitter" in output
+
+
 def test_two_ranks_score_like_one(trained, scenes, tmp_path):
     folder, _ = trained
     arguments = ("eval=table4", f"data.root={scenes}", *SHORT)

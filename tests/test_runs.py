@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from conftest import composed
 
-from vgg import plan
+from vgg import plan, results
 from vgg.config import UserError
 from vgg.runs import Run, differences, identity, run_name
 
@@ -64,6 +64,37 @@ def test_stages_after_the_first_have_half_the_epochs_rounded_up():
     assert composed("data=imagenet", "data.root=/x").epochs == 37
     assert composed("data=imagenet", "data.root=/x", "data.epochs=5").epochs == 3
     assert composed("data=imagenet", "data.root=/x", "train_scale=S256").epochs == 74
+
+
+def names_of(*overrides):
+    return [step.run.name.split("/")[1] for step in plan.planned(composed(*overrides))]
+
+
+def test_an_ablation_is_the_union_of_its_cells_lineages_each_run_once(tmp_path):
+    elsewhere = f"dirs.runs={tmp_path}"
+    assert names_of("ablation=depth", elsewhere) == ["A-256", "B-256", "C-256", "D-256", "E-256"]
+    assert names_of("ablation=lrn", elsewhere) == ["A-256", "A-LRN-256"]
+    assert names_of("ablation=filter_size", elsewhere) == ["A-256", "B-256", "B-5x5-256"]
+    paper = names_of("ablation=paper", elsewhere)
+    assert len(paper) == len(set(paper)) == 14
+    assert {"A-LRN-256", "B-5x5-256", "D-jitter-fc", "E-jitter"} <= set(paper)
+    init = names_of("ablation=init", elsewhere)
+    assert {"A-256", "D-256", "D-256-noA", "A-256-std001", "D-256-std001", "D-256-kaiming-noA"} <= set(init)
+    assert len(names_of("ablation=train_scale", elsewhere)) == 10
+
+
+@pytest.mark.parametrize(("table", "count"), [(3, 12), (4, 10), (5, 6), (6, 4)])
+def test_evaluating_a_table_is_evaluating_its_rows(table, count):
+    found = results.evaluations(composed(f"ablation=table{table}", "seed=2", evaluate=True))
+    assert len(found) == count
+    assert all(name.endswith("-seed2") for one in found for name in one.runs)
+    trained = {step.run.name for step in plan.planned(composed(f"ablation=table{table}", "seed=2"))}
+    assert {name for one in found for name in one.runs} <= trained
+
+
+def test_a_cell_that_is_none_is_refused():
+    with pytest.raises(UserError, match="F-256"):
+        plan.planned(composed("+ablation={cells: [F-256], tables: []}"))
 
 
 def test_chain_false_makes_a_missing_parent_an_error_with_its_command(tmp_path):

@@ -4,9 +4,8 @@ import pytest
 
 from vgg import results, tables
 from vgg.config import UserError
-from vgg.results import PAPER
 
-ROWS = [json.loads(text) for text in PAPER.read_text().splitlines()]
+ROWS = results.paper_rows()
 
 
 def evaluation(**more):

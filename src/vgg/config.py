@@ -130,6 +130,19 @@ class Dirs:
 
 
 @dataclass
+class Plan:
+    dry_run: bool  # print the plan and stop
+
+
+@dataclass
+class Ablation:
+    """A named plan: cells by the names that their runs have without the data."""
+
+    cells: list[str]
+    tables: list[int]  # what evaluate.py evaluates: the rows of these tables; empty: each cell
+
+
+@dataclass
 class TrainConfig:
     """One cell of the grid on one data set: what train.py composes and a run directory stores."""
 
@@ -139,12 +152,14 @@ class TrainConfig:
     init: Init
     layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
     optimizer: Optimizer
+    plan: Plan
     seed: int
     tag: str | None  # free text at the end of the run's name
     chain: bool  # train missing parents first; false: they are an error
     trainer: Trainer
     logger: Logger
     dirs: Dirs
+    ablation: Ablation | None = None  # a named plan instead of one cell
 
     def __post_init__(self) -> None:
         choice("layers", self.layers, ("all", "fc"))

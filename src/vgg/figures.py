@@ -1,6 +1,5 @@
 """Pictures of results: `python -m vgg figure` draws errors with their intervals beside the paper's."""
 
-import json
 from pathlib import Path
 
 import matplotlib
@@ -9,14 +8,14 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from vgg.config import require
-from vgg.results import PAPER
+from vgg.results import paper_rows
 from vgg.tables import matching, method_name, net_name, results
 
 
 def errors(data: str, runs: Path, path: Path) -> None:
     """Top-1 errors of everything in Tables 3 to 6 that was evaluated on this data, ours (95 % intervals) and theirs."""
     lines = results(data, runs)
-    rows = [json.loads(text) for text in PAPER.read_text().splitlines()]
+    rows = paper_rows()
     measured = [(row, found) for row in rows if (found := matching(row, lines))]
     require(bool(measured), f"no row of Tables 3 to 6 was evaluated on {data}: start with python evaluate.py")
     labels, seen = [], set()

@@ -1,8 +1,11 @@
 """A plan is the set of runs a goal needs, parents first. Finished runs are skipped, interrupted ones resumed."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
-from vgg.config import REPOSITORY, TrainConfig, UserError, require
+from omegaconf import OmegaConf
+
+from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, parent_config, run_name
 
@@ -74,15 +77,64 @@ def lineage(cfg: TrainConfig) -> list[Step]:
     return [*lineage(start), Step(run, cfg, parent)]
 
 
+CELL = re.compile(
+    r"(?P<model>A|A-LRN|B|B-5x5|C|D|E)-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>[a-z0-9]+))?(?P<no_a>-noA)?"
+)
+
+
+def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
+    """The configuration of an ablation's cell, named as its run is without the data: `D-jitter-fc`, `A-256-std001`."""
+    found = CELL.fullmatch(cell)
+    require(found is not None, f"ablation.cells: {cell} is not a cell, as D-jitter-fc or A-256-std001 are")
+    option = {"256": "S256", "384": "S384"}.get(found["scale"], found["scale"])
+    return replace(
+        cfg,
+        ablation=None,
+        model=replace(cfg.model, name=found["model"]),
+        train_scale=TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{option}.yaml")),
+        layers="fc" if found["fc"] else "all",
+        init=replace(cfg.init, draw=found["draw"] or cfg.init.draw, from_a=cfg.init.from_a and not found["no_a"]),
+    )
+
+
+def planned(cfg: TrainConfig) -> list[Step]:
+    """Every step of the cell or ablation that the configuration names, parents first, each once."""
+    cells = [cfg] if cfg.ablation is None else [cell_config(cfg, cell) for cell in cfg.ablation.cells]
+    steps: dict[str, Step] = {}
+    for cell in cells:
+        for step in lineage(cell):
+            if steps.get(step.run.name) is None or step.parent is not None:
+                steps[step.run.name] = step
+    return list(steps.values())
+
+
 def train(cfg: TrainConfig) -> None:
-    """Print the lineage and train what is missing, each run in a process of its own."""
-    steps = lineage(cfg)
-    print("plan: " + " → ".join(step.run.name for step in steps))
+    """Print the plan and train what is missing, each run in a process of its own.
+
+    A run that fails does not stop those that do not start from it; UserError names the failures at the end.
+    """
+    steps = planned(cfg)
+    print("plan: " + (" → " if cfg.ablation is None else ", ").join(step.run.name for step in steps))
     for step in steps:
         print(f"  {step.run.name:<28} {step.state}", flush=True)
+    if cfg.plan.dry_run:
+        return
+    failures: dict[str, str] = {}
     for step in steps:
-        if not step.run.finished:
+        if step.run.finished:
+            continue
+        if step.parent is not None and not step.parent.finished:
+            failures[step.run.name] = f"{step.run.name} was not started: {step.parent.name} is not finished"
+            continue
+        try:
             train_step(step)
+        except UserError as error:
+            failures[step.run.name] = str(error)
+    if failures:
+        raise UserError("\n  ".join(failures.values()))
+    if cfg.ablation is not None:
+        print(f"{len(steps)} runs are finished. Evaluate them: python evaluate.py with the same ablation and data")
+        return
     run = steps[-1].run
     validation = run.record()["validation"]
     print(

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors
-from vgg.config import REPOSITORY, EvaluateConfig, require
+from vgg.config import REPOSITORY, EvaluateConfig, TestScale, UserError, require
 from vgg.images import Listing, listing, same_classes
 from vgg.posteriors import Key
 from vgg.process import run_fresh
@@ -118,6 +118,42 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
+def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
+    """What an ablation evaluates: the rows of its tables in the paper, or each of its cells as configured."""
+    if cfg.ablation is None:
+        return [cfg]
+    single = replace(cfg, ablation=None)
+    if not cfg.ablation.tables:
+        return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
+    rows = [row for row in paper_rows() if row["table"] in cfg.ablation.tables]
+    distinct = {json.dumps([row["runs"], row["views"], row["q"]]): row for row in rows}.values()
+    return [
+        replace(
+            single,
+            runs=[run_name(plan.cell_config(single, cell)) for cell in row["runs"]],
+            eval_method=replace(cfg.eval_method, views=row["views"]),
+            test_scale=TestScale("single" if len(row["q"][0]) == 1 else "multi", None),
+        )
+        for row in distinct
+    ]
+
+
+def evaluate_all(cfg: EvaluateConfig) -> None:
+    """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
+    missing = []
+    for one in evaluations(cfg):
+        try:
+            if cfg.plan.dry_run:
+                evaluated_runs(one)
+                print(f"to evaluate: {' + '.join(one.runs or [run_name(one)])}, {method_name(one.eval_method.views)}")
+            else:
+                evaluate(one)
+        except UserError as error:
+            missing.append(str(error))
+    if missing:
+        raise UserError("\n".join(dict.fromkeys(missing)))
+
+
 def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     """Evaluate what the configuration names, print it, append its line; the line is returned."""
     runs = evaluated_runs(cfg)
@@ -168,13 +204,17 @@ def result_line(cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior
     }
 
 
+def paper_rows() -> list[dict[str, Any]]:
+    """The rows of Tables 3 to 6."""
+    return [json.loads(text) for text in PAPER.read_text().splitlines()]
+
+
 def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
     """The paper's row for the same nets, views and scales, whatever the data; the last where several tables have it."""
     cells = [name.split("/")[1] for name in line["runs"]]
     asked = {cell: sorted(q) for cell, q in zip(cells, line["q"], strict=True)}
     found = None
-    for text in PAPER.read_text().splitlines():
-        row = json.loads(text)
+    for row in paper_rows():
         if dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]:
             found = row
     return found

@@ -23,6 +23,8 @@ from vgg.files import write_whole
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
 NOT_IDENTITY = (
+    "ablation",
+    "plan",
     "trainer",
     "logger",
     "dirs",

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from vgg.config import REPOSITORY, UserError, require
-from vgg.results import PAPER, method_name
+from vgg.results import method_name, paper_rows
 
 TITLES = {
     3: "Table 3: dense, one test scale (section 4.1)",
@@ -91,7 +91,7 @@ def row_cells(row: dict[str, Any], ours: list[dict[str, Any]]) -> list[str]:
 def rendered(data: str, runs: Path, form: str) -> str:
     """Tables 3 to 6 for one data set as text, markdown or csv."""
     lines = results(data, runs)
-    rows = [json.loads(text) for text in PAPER.read_text().splitlines()]
+    rows = paper_rows()
     parts = [described(data, lines)] if form != "csv" else []
     for table, title in TITLES.items():
         body = [row_cells(row, matching(row, lines)) for row in rows if row["table"] == table]
