@@ -15,7 +15,8 @@ import hydra
 from omegaconf import DictConfig
 
 from vgg import results
-from vgg.config import EvaluateConfig, UserError
+from vgg.config import EvaluateConfig
+from vgg.process import mistake
 from vgg.runs import typed
 
 failed: list[str] = []
@@ -23,11 +24,9 @@ failed: list[str] = []
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    try:
-        results.evaluate_all(typed(cfg, EvaluateConfig))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        failed.append(str(error))
+    if message := mistake(lambda: results.evaluate_all(typed(cfg, EvaluateConfig))):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        failed.append(message)
 
 
 if __name__ == "__main__":

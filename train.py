@@ -15,7 +15,8 @@ import hydra
 from omegaconf import DictConfig
 
 from vgg import plan
-from vgg.config import TrainConfig, UserError
+from vgg.config import TrainConfig
+from vgg.process import mistake
 from vgg.runs import typed
 
 failed: list[str] = []
@@ -23,11 +24,9 @@ failed: list[str] = []
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    try:
-        plan.train(typed(cfg, TrainConfig))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        failed.append(str(error))
+    if message := mistake(lambda: plan.train(typed(cfg, TrainConfig))):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        failed.append(message)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from vgg import config
 from vgg.config import REPOSITORY
+from vgg.network import TABLE_1
 
 SCHEMAS = [value for value in vars(config).values() if is_dataclass(value)]
 
@@ -42,3 +43,7 @@ def test_options_of_a_group_have_the_same_keys(group):
     options = [OmegaConf.load(path) for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml"))]
     full = [set(option) - {"defaults"} for option in options if "defaults" not in option]
     assert all(keys == full[0] for keys in full)
+
+
+def test_the_models_of_the_schema_are_those_of_table_1():
+    assert tuple(TABLE_1) == config.MODELS

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vgg.evaluation import VIEWS, grid, posteriors, windows
+from vgg.config import VIEWS
+from vgg.evaluation import grid, posteriors, windows
 from vgg.initialise import draw
 from vgg.network import VGG
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from vgg.initialise import A_LAYERS, DRAWS, STARTS_FROM_A, copy_layers, draw
+from vgg.config import DRAWS, STARTS_FROM_A
+from vgg.initialise import A_LAYERS, copy_layers, draw
 from vgg.network import TABLE_1, VGG
 
 

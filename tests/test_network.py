@@ -5,7 +5,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vgg.initialise import draw
-from vgg.network import FC_LAYERS, TABLE_1, VGG, map_side
+from vgg.network import FC_LAYERS, TABLE_1, VGG
+from vgg.scales import map_side
 
 TINY = 1 / 64
 PAPER = {

@@ -92,13 +92,20 @@ def test_evaluating_a_table_is_evaluating_its_rows(table, count):
     assert {name for one in found for name in one.runs} <= trained
 
 
+def test_an_ablation_about_depth_is_evaluated_by_its_rows_of_table_3():
+    found = results.evaluations(composed("ablation=depth", evaluate=True))
+    assert [one.runs for one in found] == [[f"digits/{net}-256"] for net in "ABCDE"]
+    assert all(one.test_scale.rule == "single" for one in found)
+    assert len(results.evaluations(composed("ablation=filter_size", "eval_method=center", evaluate=True))) == 2
+
+
 def test_a_cell_that_is_none_is_refused():
     with pytest.raises(UserError, match="F-256"):
         plan.planned(composed("+ablation={cells: [F-256], tables: []}"))
 
 
 def test_chain_false_makes_a_missing_parent_an_error_with_its_command(tmp_path):
-    with pytest.raises(UserError, match=r"python train.py model=A train_scale=S256 init=std001"):
+    with pytest.raises(UserError, match=r"python train.py model=A train_scale=S256"):
         plan.lineage(composed("train_scale=S256", "init=std001", "chain=false", f"dirs.runs={tmp_path}"))
 
 
@@ -172,6 +179,9 @@ def test_a_stored_configuration_reads_back_the_same(tmp_path):
         ("tag=a-b", "tag"),
         ("logger.wandb=maybe", "logger.wandb"),
         ("data.patience=0", "data.patience"),
+        ("data.finetune_epochs=0", "data.finetune_epochs"),
+        ("trainer.micro_batch=0", "trainer.micro_batch"),
+        ("optimizer.momentum=1", "optimizer.momentum"),
         ("data.lr=0", "data.lr"),
         ("data.name=a/b", "data.name"),
         ("+data.unknown=1", "unknown"),

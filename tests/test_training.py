@@ -84,7 +84,7 @@ def plateau_after(errors: list[float], patience: int) -> tuple[list[float], bool
     )
     plateau, rates = Plateau(patience), []
     for error in errors:
-        trainer.callback_metrics["val/top1_error"] = torch.tensor(error)
+        trainer.callback_metrics = {"val/top1_error": torch.tensor(error), "val/top5_error": torch.tensor(0.0)}
         plateau.on_validation_end(trainer, None)
         rates.append(trainer.optimizers[0].param_groups[0]["lr"])
     return rates, trainer.should_stop
@@ -157,6 +157,26 @@ def test_a_parent_with_other_layers_is_refused_naming_them(uninterrupted, scenes
     assert "conv1_2, conv2_2" in output
 
 
+def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes, tmp_path, monkeypatch):
+    cfg = composed(*A_256, f"data.root={scenes}", "trainer.workers=0")
+    made = folder_of(cfg, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "save", lambda *unused: (_ for _ in ()).throw(UserError("the disk is full")))
+        with pytest.raises(UserError, match="disk is full"):
+            training.fit(made.folder)
+    assert not made.finished
+    training.fit(made.folder)
+    assert made.finished
+    assert set(made.record()["validation"]) == {"top1_error", "top5_error"}
+
+
+def test_other_micro_batches_inside_a_run_are_refused(scenes, tmp_path):
+    data = ImageData(composed(*A_256, f"data.root={scenes}"), tmp_path)
+    data.trainer = SimpleNamespace(accumulate_grad_batches=4)
+    with pytest.raises(UserError, match="trainer.micro_batch"):
+        data.load_state_dict({"images_sha256": data.train.sha256, "accumulate": 1})
+
+
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):
     run(tmp_path, "train.py", *A_256, f"data.root={scenes}", "trainer.workers=0")
     assert sha(tmp_path) == sha(uninterrupted)
@@ -204,6 +224,7 @@ def test_two_ranks_or_micro_batches_give_the_weights_of_one_process(how, scenes,
     """Section 3.3: "the result is exactly the same as when training on a single GPU"."""
     without_dropout = [*(option.replace("dropout=0.5", "dropout=0") for option in A_256), "data.epochs=1"]
     without_dropout.remove("data.epochs=2")
+    without_dropout.append("data.batch=18")  # the second rank has one batch of validation images, the first two
     nets = []
     for name, more in (("one", ()), ("many", how)):
         run(tmp_path, "train.py", *without_dropout, f"data.root={scenes}", f"tag={name}", *more)

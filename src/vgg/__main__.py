@@ -1,14 +1,13 @@
 """`python -m vgg COMMAND`: everything but training and evaluation, which are train.py and evaluate.py."""
 
 import argparse
-import errno
 import logging
 import signal
 import sys
 import warnings
 from pathlib import Path
 
-from vgg.config import UserError
+from vgg.process import mistake
 
 
 def quiet() -> None:
@@ -91,14 +90,8 @@ def main() -> None:
         if name == "figure":
             command.add_argument("--output", type=Path, help="default: results/DATA.svg")
     arguments = parser.parse_args()
-    try:
-        arguments.call(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        sys.exit(f"error: {error}. What is finished is intact; the same command goes on")
+    if message := mistake(lambda: arguments.call(arguments)):
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,11 @@ class Plateau(Callback):
     def __init__(self, patience: int):
         self.patience = patience
         self.best, self.waited, self.decreases, self.ended = math.inf, 0, 0, False
+        self.errors: dict[str, float] = {}  # of the last validation
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        error = float(trainer.callback_metrics["val/top1_error"])
+        self.errors = {key: float(trainer.callback_metrics[f"val/{key}"]) for key in ("top1_error", "top5_error")}
+        error = self.errors["top1_error"]
         self.waited = 0 if error < self.best else self.waited + 1
         self.best = min(error, self.best)
         if self.waited < self.patience:
@@ -46,7 +48,7 @@ class Plateau(Callback):
         trainer.should_stop = trainer.should_stop or self.ended
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited, "decreases": self.decreases, "ended": self.ended}
+        return {key: getattr(self, key) for key in ("best", "waited", "decreases", "ended", "errors")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -98,14 +100,8 @@ class WholeFiles(TorchCheckpointIO):
         path = Path(path)
         if path.exists():
             path.replace(path.with_name("previous.ckpt"))
-        try:
-            with write_whole(path) as file:
-                torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"could not write {path} ({error}). The checkpoint before it is intact: make room and run the same "
-                "command again"
-            ) from error
+        with write_whole(path) as file:
+            torch.save(checkpoint, file)
 
 
 class Checkpoints(Callback):

@@ -6,6 +6,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+MODELS = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # the columns of Table 1, and section 4.1's shallow net
+STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
+DRAWS = ("std001", "literal", "glorot", "kaiming")
+VIEWS = ("dense", "multicrop", "center", "tencrop")
+
+
 class UserError(Exception):
     """A mistake of the user's or a state of the disk: shown as one message, without a traceback."""
 
@@ -26,7 +32,7 @@ class Model:
     ceil_mode: bool  # max pools round odd sides up, as the authors' Caffe did
 
     def __post_init__(self) -> None:
-        choice("model.name", self.name, ("A", "A-LRN", "B", "C", "D", "E", "B-5x5"))
+        choice("model.name", self.name, MODELS)
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
 
 
@@ -69,6 +75,10 @@ class Data:
         require(0 < self.width <= 4, f"data.width={self.width} is not in (0, 4]")
         for key in ("batch", "epochs", "patience"):
             require(getattr(self, key) >= 1, f"data.{key}={getattr(self, key)} is not positive")
+        require(
+            self.finetune_epochs is None or self.finetune_epochs >= 1,
+            f"data.finetune_epochs={self.finetune_epochs} is not positive",
+        )
         require(self.lr > 0, f"data.lr={self.lr} is not positive")
         if self.name is None:
             require(bool(self.root), f"data={self.form} needs the folder of your images: data.root=/path/to/photos")
@@ -83,7 +93,7 @@ class Init:
     parent: str | None  # start from this finished run instead of the lineage's
 
     def __post_init__(self) -> None:
-        choice("init.draw", self.draw, ("std001", "literal", "glorot", "kaiming"))
+        choice("init.draw", self.draw, DRAWS)
 
 
 @dataclass
@@ -92,12 +102,15 @@ class Optimizer:
     weight_decay: float
     caffe_bias: bool  # biases with twice the learning rate and no decay, as Caffe's VGG and AlexNet files have it
 
+    def __post_init__(self) -> None:
+        require(0 <= self.momentum < 1, f"optimizer.momentum={self.momentum} is not in [0, 1)")
+        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} is negative")
+
 
 @dataclass
 class Trainer:
     accelerator: str  # auto, cpu, gpu or mps
-    devices: int  # on each node; -1: all there are
-    num_nodes: int
+    devices: int  # -1: all there are
     strategy: str  # auto or ddp
     precision: str  # 32-true, bf16-mixed or 16-mixed
     micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
@@ -109,7 +122,10 @@ class Trainer:
         choice("trainer.strategy", self.strategy, ("auto", "ddp"))
         choice("trainer.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         require(self.devices == -1 or self.devices >= 1, "trainer.devices is a number of devices, or -1 for all")
-        require(self.num_nodes >= 1, f"trainer.num_nodes={self.num_nodes} is not positive")
+        require(
+            self.micro_batch is None or self.micro_batch >= 1, f"trainer.micro_batch={self.micro_batch}: at least 1"
+        )
+        require(self.checkpoint_minutes >= 0, f"trainer.checkpoint_minutes={self.checkpoint_minutes} is negative")
         require(self.workers is None or self.workers >= 0, f"trainer.workers={self.workers} is negative")
 
 
@@ -139,7 +155,7 @@ class Ablation:
     """A named plan: cells by the names that their runs have without the data."""
 
     cells: list[str]
-    tables: list[int]  # what evaluate.py evaluates: the rows of these tables; empty: each cell
+    tables: list[int]  # evaluate.py: the rows of these tables about these cells; none: each cell, as eval= says
 
 
 @dataclass
@@ -152,13 +168,13 @@ class TrainConfig:
     init: Init
     layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
     optimizer: Optimizer
-    plan: Plan
     seed: int
     tag: str | None  # free text at the end of the run's name
     chain: bool  # train missing parents first; false: they are an error
     trainer: Trainer
     logger: Logger
     dirs: Dirs
+    plan: Plan = field(default_factory=lambda: Plan(dry_run=False))
     ablation: Ablation | None = None  # a named plan instead of one cell
 
     def __post_init__(self) -> None:
@@ -186,7 +202,7 @@ class EvalMethod:
 
     def __post_init__(self) -> None:
         for view in self.views:
-            choice("eval_method.views", view, ("dense", "multicrop", "center", "tencrop"))
+            choice("eval_method.views", view, VIEWS)
         require(bool(self.views), "eval_method.views is empty")
         choice("eval_method.softmax", self.softmax, ("last", "first"))
 
@@ -212,3 +228,7 @@ class EvaluateConfig(TrainConfig):
     test_scale: TestScale = field(default_factory=lambda: TestScale("single", None))
     ceil_mode: bool | None = None  # pool this way instead of the run's own
     eval_batch: int = 16  # images that go through the net together
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.eval_batch >= 1, f"eval_batch={self.eval_batch} is not positive")

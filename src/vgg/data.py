@@ -145,8 +145,7 @@ def decoding_workers(how: Trainer, ranks: int) -> int:
     """
     if how.workers is not None:
         return how.workers
-    here = -(-ranks // how.num_nodes)
-    return max(0, min(8, (os.cpu_count() or 1) // here - 2))
+    return max(0, min(8, (os.cpu_count() or 1) // ranks - 2))
 
 
 def end_workers() -> None:
@@ -166,18 +165,17 @@ class ImageData(pl.LightningDataModule):
         self.val = listing(cfg.data, Path(cfg.dirs.cache), "val")
         same_classes(self.train.classes, self.val.classes, f"training and validation images of {cfg.data.name}")
         self.resume_at: dict[str, Any] | None = None
+        self.unreadable: set[int] = set()
 
     def prepare_data(self) -> None:
         """On one rank: the colours, computed once for these images and kept beside the run."""
-        path = self.folder / "colours.pt"
-        if path.exists():
-            return
-        cached = Path(self.cfg.dirs.cache) / "colours" / f"{self.train.sha256[:32]}.pt"
+        published = self.cfg.data.form == "imagenet"
+        name = f"{self.train.sha256[:32]}-{'published' if published else 'measured'}-mean.pt"
+        cached = Path(self.cfg.dirs.cache) / "colours" / name
         if not cached.exists():
-            mean = IMAGENET_MEAN if self.cfg.data.form == "imagenet" else None
             with write_whole(cached) as file:
-                torch.save(vars(training_colours(self.train, mean)), file)
-        with write_whole(path) as file:
+                torch.save(vars(training_colours(self.train, IMAGENET_MEAN if published else None)), file)
+        with write_whole(self.folder / "colours.pt") as file:
             file.write(cached.read_bytes())
 
     def colours(self) -> Colours:
@@ -211,12 +209,23 @@ class ImageData(pl.LightningDataModule):
         crops = CentreCrops(self.val, real_pixels(q, crop), crop, self.trainer.global_rank, self.trainer.world_size)
         return self.loader(crops, batch_size=min(100, self.cfg.data.batch))
 
+    def on_before_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        """On the host, where looking at indices costs no wait: name the training files that could not be read."""
+        if not self.trainer.training:
+            return batch
+        *crops_labels_alpha, unreadable = batch
+        for index in set(unreadable.tolist()) - {-1} - self.unreadable:
+            self.unreadable.add(index)
+            print(f"cannot read {self.train.path(index)}: another image is trained in its place", flush=True)
+        return crops_labels_alpha
+
     def state_dict(self) -> dict[str, Any]:
         """Where the order of images stands: micro-batches *processed*, for a batch in the air is not lost."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         return {
             "epoch": self.trainer.current_epoch,
             "micro_batches": progress.current.processed,
+            "accumulate": self.trainer.accumulate_grad_batches,
             "images_sha256": self.train.sha256,
         }
 
@@ -225,5 +234,10 @@ class ImageData(pl.LightningDataModule):
             raise UserError(
                 f"the training images in {self.train.root} are not the ones {self.folder} was started with; "
                 "restore them, or train under another name with tag=NAME"
+            )
+        if state["accumulate"] != self.trainer.accumulate_grad_batches:
+            raise UserError(
+                f"{self.folder} was stopped with {state['accumulate']} micro-batches a step on a device, now it would "
+                f"be {self.trainer.accumulate_grad_batches}: set trainer.micro_batch to what gives the same"
             )
         self.resume_at = state

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from vgg.config import VIEWS
 from vgg.network import VGG
 
-VIEWS = ("dense", "multicrop", "center", "tencrop")
 GRID = 5  # multi-crop: 5 x 5 crops and their mirror images, 50 a scale
 CROPS_AT_ONCE = 100
 

@@ -7,20 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from vgg.config import UserError
+
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` when the block ends, and not at all when it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A binary file that appears under `path` when the block ends, and not at all when it raises.
+
+    Raises UserError naming the file where the disk is full or refuses; what was there before stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError where the disk is full
+        raise UserError(
+            f"could not write {path} ({error}). What was there is intact: make room and run the same command again"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager

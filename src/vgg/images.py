@@ -108,7 +108,7 @@ def data_root(data: Data, cache: Path) -> Path:
 
 
 def listing(data: Data, cache: Path, split: str) -> Listing:
-    """The images of split "train" or "val"; the class order is that of the training folders, where there are any."""
+    """The images of split "train" or "val"; classes are the sorted folder names."""
     root = data_root(data, cache)
     folder = Path(data.val) if split == "val" and data.val else root / split
     found = list_folder(folder)

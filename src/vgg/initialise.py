@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vgg.config import DRAWS
 from vgg.network import FC_LAYERS, VGG
 
 # "The first four convolutional layers and the last three fully-connected layers" of net A, by name: by position the
 # shapes would not fit (A's second layer is 64 -> 128, B's 64 -> 64).
 A_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", *FC_LAYERS)
-STARTS_FROM_A = ("B", "C", "D", "E")
-DRAWS = ("std001", "literal", "glorot", "kaiming")
 
 
 def full_fan_in(name: str, layer: nn.Conv2d, net: VGG) -> int:

@@ -26,7 +26,6 @@ class Classifier(pl.LightningModule):
             {f"top{k}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)}
         )
         self.colours: Colours
-        self.unreadable: set[int] = set()
         if cfg.layers == "fc":
             for name, layer in net.named_children():
                 layer.requires_grad_(name in FC_LAYERS)
@@ -37,15 +36,12 @@ class Classifier(pl.LightningModule):
             self.net.mean.copy_(self.colours.mean)
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
-        crops, labels, alpha, unreadable = batch
+        crops, labels, alpha = batch
         # Dropout's numbers depend on (seed, epoch, micro-batch, rank): the same after a resumption.
         where = [self.cfg.seed, self.current_epoch, batch_index, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
         scores = self.net(channels_last(crops) + self.colours.shift(alpha))
         loss = F.cross_entropy(scores, labels)
-        for index in set(unreadable.tolist()) - {-1} - self.unreadable:
-            self.unreadable.add(index)
-            self.print(f"cannot read {self.data.train.path(index)}: another image is trained in its place")
         error = 100 * (scores.detach().argmax(1) != labels).float().mean()
         shown = {"train/loss": loss.detach(), "train/top1_error": error}
         self.log("loss", shown["train/loss"], prog_bar=True, logger=False)

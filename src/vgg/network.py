@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgg.scales import MAX_POOLS, map_side
+
 # Table 1, read from top to bottom. "3-64" is the paper's conv3-64: 3x3 filters, 64 channels. A ReLU follows every
 # convolution, a 2x2 max pool of stride 2 every block; FC-4096, FC-4096, FC-1000 and the soft-max end each column.
 # B-5x5 is the shallow net of section 4.1: B with each pair of 3x3 layers replaced by one 5x5 layer.
@@ -17,14 +19,7 @@ TABLE_1 = {
     "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),
 }
 FC_LAYERS = ("fc6", "fc7", "fc8")
-STRIDE = 2 ** len(TABLE_1["A"])  # five max pools: one cell of the class score map every 32 pixels
-
-
-def map_side(side: int, ceil_mode: bool = False) -> int:
-    """Side of the last max pool's output, in cells, for an input of `side` pixels (224 gives 7)."""
-    for _ in TABLE_1["A"]:
-        side = -(-side // 2) if ceil_mode else side // 2
-    return side
+STRIDE = 2**MAX_POOLS  # one cell of the class score map every 32 pixels
 
 
 class VGG(nn.Module):

@@ -1,8 +1,10 @@
 """A plan is the set of runs a goal needs, parents first. Finished runs are skipped, interrupted ones resumed."""
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
@@ -30,35 +32,40 @@ class Step:
         return "to train" + (f", from {self.parent.name}" if self.parent else ", from random weights")
 
 
-def command(cfg: TrainConfig) -> str:
-    """The command that trains this cell."""
-    option = {"256": "S256", "384": "S384"}.get(cfg.train_scale.name, cfg.train_scale.name)
-    words = [f"model={cfg.model.name}", f"train_scale={option}"]
-    if cfg.data.form != "digits":
-        words.append(f"data={cfg.data.form}" + (f" data.root={cfg.data.root}" if cfg.data.root else ""))
-    if cfg.layers != "all":
-        words.append(f"layers={cfg.layers}")
-    if cfg.init.draw != cfg.data.draw:
-        words.append(f"init={cfg.init.draw}")
-    if not cfg.init.from_a:
-        words.append("init.from_a=false")
-    if cfg.seed != 1:
-        words.append(f"seed={cfg.seed}")
-    if cfg.tag:
-        words.append(f"tag={cfg.tag}")
-    return " ".join(["python train.py", *words])
+# Of the overrides given on the command line, those that say what to evaluate or which cell.
+REPLACED = re.compile(
+    r"(model|train_scale|layers|ablation|chain|runs|ceil_mode|eval_batch|eval|(eval_method|test_scale|plan)(\.\w+)?)="
+)
+
+
+def scale_option(name: str) -> str:
+    """The train_scale option of a run's name: 256 -> S256."""
+    return name if name == "jitter" else f"S{name}"
+
+
+def command(cfg: TrainConfig, script: str = "train.py") -> str:
+    """The command for this cell: the one that was given, with another model, training scale and trained layers."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    words = ["python", script, f"model={cfg.model.name}", f"train_scale={scale_option(cfg.train_scale.name)}"]
+    words += ["layers=fc"] if cfg.layers == "fc" else []
+    return shlex.join([*words, *(word for word in given if not REPLACED.match(word))])
+
+
+def refuse_another(run: Run, cfg: TrainConfig) -> None:
+    """Raise UserError where the finished run was trained with another identity, naming the keys."""
+    if different := differences(run.config(), cfg):
+        raise UserError(
+            f"{run.name} is finished, and was trained with another configuration:\n  "
+            + "\n  ".join(different)
+            + f"\ngive the new one a name of its own with tag=NAME, or remove {run.folder}"
+        )
 
 
 def lineage(cfg: TrainConfig) -> list[Step]:
     """The run of this configuration and the runs it starts from, parents first; a finished run needs no parents."""
     run = Run.named(run_name(cfg), cfg.dirs.runs)
     if run.finished:
-        if different := differences(run.config(), cfg):
-            raise UserError(
-                f"{run.name} is finished, and was trained with another configuration:\n  "
-                + "\n  ".join(different)
-                + f"\ngive the new one a name of its own with tag=NAME, or remove {run.folder}"
-            )
+        refuse_another(run, cfg)
         return [Step(run, cfg, None)]
     if cfg.init.parent is not None:
         parent = Run.named(cfg.init.parent, cfg.dirs.runs, cfg.data)
@@ -86,12 +93,11 @@ def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
     """The configuration of an ablation's cell, named as its run is without the data: `D-jitter-fc`, `A-256-std001`."""
     found = CELL.fullmatch(cell)
     require(found is not None, f"ablation.cells: {cell} is not a cell, as D-jitter-fc or A-256-std001 are")
-    option = {"256": "S256", "384": "S384"}.get(found["scale"], found["scale"])
     return replace(
         cfg,
         ablation=None,
         model=replace(cfg.model, name=found["model"]),
-        train_scale=TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{option}.yaml")),
+        train_scale=TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{scale_option(found['scale'])}.yaml")),
         layers="fc" if found["fc"] else "all",
         init=replace(cfg.init, draw=found["draw"] or cfg.init.draw, from_a=cfg.init.from_a and not found["no_a"]),
     )
@@ -139,14 +145,15 @@ def train(cfg: TrainConfig) -> None:
     validation = run.record()["validation"]
     print(
         f"{run.name} is finished: top-1 error {validation['top1_error']:.2f} % on a centre crop of the validation "
-        f"images. Evaluate it:\n  {command(cfg).replace('train.py', 'evaluate.py')} eval=fused"
+        f"images. Evaluate it:\n  {command(cfg, 'evaluate.py')} eval=fused"
     )
 
 
 def train_step(step: Step) -> None:
     """Train or resume one run while holding its lock; success is the weights on the disk."""
     with step.run.lock() as descriptor:
-        if step.run.finished:
+        if step.run.finished:  # by the process that held the lock
+            refuse_another(step.run, step.cfg)
             return
         step.run.prepare(step.cfg, step.parent)
         status = run_fresh("fit", step.run.folder, keep_open=(descriptor,))

@@ -36,11 +36,8 @@ class Key:
 
 def save(path: Path, rows: np.ndarray, covered: np.ndarray) -> None:
     """Keep an array: rows (images, classes) float32; covered (images,) says which rows were computed."""
-    try:
-        with write_whole(path) as file:
-            np.savez(file, rows=rows, covered=covered)
-    except OSError as error:
-        raise UserError(f"could not write {path}: {error}. Make room and run the same command again") from error
+    with write_whole(path) as file:
+        np.savez(file, rows=rows, covered=covered)
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +46,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return file["rows"], file["covered"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged: remove it and run the same command again") from error
+        raise UserError(f"{path} is damaged or gone: remove it and run the same command again") from error
 
 
 def load(path: Path, images: int) -> np.ndarray:

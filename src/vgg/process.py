@@ -1,15 +1,19 @@
 """One fresh process per training or scoring, so that any strategy works under any launcher or sweep."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from vgg.config import UserError
+
 # What a cluster, torchrun or Lightning's own launcher tells a process about its rank: not the new process's business.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_")
+RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_", "SLURM_")
 
 
 def clean_environment() -> dict[str, str]:
@@ -20,6 +24,19 @@ def clean_environment() -> dict[str, str]:
         if key not in RANK_VARIABLES and not key.startswith(RANK_PREFIXES)
     }
     return {"PYTHONUNBUFFERED": "1", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
+
+
+def mistake(call: Callable[[], None]) -> str | None:
+    """The message of the user's or the disk's mistake that ended `call`, or None; a bug keeps its traceback."""
+    try:
+        call()
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise
+        return f"{error}. What is finished is intact: the same command goes on"
+    return None
 
 
 def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:

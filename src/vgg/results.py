@@ -23,7 +23,7 @@ from vgg.images import Listing, listing, same_classes
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
-from vgg.scales import multi_scale, real_pixels, single_scale
+from vgg.scales import map_side, multi_scale, real_pixels, single_scale
 
 PAPER = REPOSITORY / "results" / "paper.jsonl"
 VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
@@ -70,6 +70,12 @@ def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
     record, own = run.record(), run.config()
     same_classes(tuple(record["classes"]), images.classes, f"{run.name} cannot be scored on {images.root}")
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
+    window = map_side(own.data.crop, own.model.ceil_mode)
+    require(
+        map_side(own.data.crop, ceil_mode) == window or (ceil_mode and cfg.eval_method.views == ["dense"]),
+        f"ceil_mode={ceil_mode}: {run.name}'s fc6 looks at {window} cells a side, a crop of {own.data.crop} pixels "
+        f"would give {map_side(own.data.crop, ceil_mode)}",
+    )
     arrays = []
     for view in cfg.eval_method.views:
         for q in test_scales(cfg, run):
@@ -125,7 +131,8 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
     single = replace(cfg, ablation=None)
     if not cfg.ablation.tables:
         return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
-    rows = [row for row in paper_rows() if row["table"] in cfg.ablation.tables]
+    cells = set(cfg.ablation.cells)
+    rows = [row for row in paper_rows() if row["table"] in cfg.ablation.tables and cells.issuperset(row["runs"])]
     distinct = {json.dumps([row["runs"], row["views"], row["q"]]): row for row in rows}.values()
     return [
         replace(
@@ -229,7 +236,8 @@ def shown(line: dict[str, Any], images: Listing) -> str:
         f"{' + '.join(line['runs'])}, {method_name(line['views'])}, {line['images']:,} images of {images.root}",
     ]
     for q in sorted(scales):
-        sides = ", ".join(str(real_pixels(value, crop) // 32 - crop // 32 + 1) for value in q)
+        mode = line["ceil_mode"][0]
+        sides = ", ".join(str(map_side(real_pixels(value, crop), mode) - map_side(crop) + 1) for value in q)
         lines.append(f"Q = {', '.join(map(str, q))} (crop {crop}, width {line['width'][0]:g}; map sides {sides})")
     lines.append("")
     row = paper_row(line)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vgg.config import Data, TrainConfig, UserError, require
+from vgg.config import STARTS_FROM_A, Data, TrainConfig, UserError, require
 from vgg.files import write_whole
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
@@ -170,7 +170,7 @@ def parent_config(cfg: TrainConfig, scales: Path) -> TrainConfig | None:
     if cfg.train_scale.parent is not None:
         scale = OmegaConf.load(scales / f"{cfg.train_scale.parent}.yaml")
         return replace(train_part(cfg), train_scale=type(cfg.train_scale)(**scale), layers="all")
-    if cfg.init.from_a and cfg.model.name in ("B", "C", "D", "E"):
+    if cfg.init.from_a and cfg.model.name in STARTS_FROM_A:
         return replace(train_part(cfg), model=replace(cfg.model, name="A"), layers="all")
     return None
 

@@ -7,6 +7,14 @@ round(S * c / 224) real pixels.
 import numpy as np
 
 PAPER_CROP = 224
+MAX_POOLS = 5
+
+
+def map_side(side: int, ceil_mode: bool = False) -> int:
+    """Side of the last max pool's output, in cells, for an input of `side` pixels (224 gives 7)."""
+    for _ in range(MAX_POOLS):
+        side = -(-side // 2) if ceil_mode else side // 2
+    return side
 
 
 def real_pixels(scale: int, crop: int) -> int:

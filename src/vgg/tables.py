@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from vgg.config import REPOSITORY, UserError, require
+from vgg.files import write_whole
 from vgg.results import method_name, paper_rows
 
 TITLES = {
@@ -18,7 +19,7 @@ TITLES = {
     6: "Table 6: several nets (section 4.4)",
 }
 HEADER = ("net", "evaluation", "Q", "top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
-KEY = ("runs", "views", "q", "softmax", "ceil_mode", "precision")
+SETTINGS = ("views", "softmax", "ceil_mode", "precision", "images_sha256")
 TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
 
 
@@ -41,28 +42,32 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def results(data: str, runs: Path) -> list[dict[str, Any]]:
     """Every evaluation on this data, kept or made here; of several with the same key the last."""
     lines = [*read_lines(curated(data)), *read_lines(runs / data / "results.jsonl")]
-    return list({json.dumps([line[key] for key in KEY]): line for line in lines}.values())
+    return list({json.dumps([nets(line), *(line[key] for key in SETTINGS)]): line for line in lines}.values())
+
+
+def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """The runs of an evaluation or a row with their test scales, in an order of their own."""
+    return sorted(zip(line["runs"], map(sorted, line["q"]), strict=True))
 
 
 def keep(data: str, runs: Path) -> int:
     """Copy the evaluations made here to results/; the number of lines that the file then has."""
     kept = results(data, runs)
     require(bool(kept), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
-    curated(data).write_text("".join(json.dumps(line) + "\n" for line in kept))
+    with write_whole(curated(data)) as file:
+        file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
     return len(kept)
 
 
 def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Our evaluations of a row's nets, views and scales, one for each seed, the paper's settings only."""
-    asked = sorted(zip(row["runs"], (sorted(q) for q in row["q"]), strict=True))
-    found = []
+    """Our evaluations of a row's nets, views and scales, the last for each seed, the paper's settings only."""
+    found = {}
     for line in lines:
         cells = [re.sub(r"-seed\d+$", "", name.split("/")[1]) for name in line["runs"]]
-        same_nets = sorted(zip(cells, (sorted(q) for q in line["q"]), strict=True)) == asked
         settings = line["softmax"] == "last" and not any(line["ceil_mode"]) and len(set(line["seed"])) == 1
-        if same_nets and settings and sorted(line["views"]) == sorted(row["views"]):
-            found.append(line)
-    return found
+        if settings and nets(line | {"runs": cells}) == nets(row) and sorted(line["views"]) == sorted(row["views"]):
+            found[line["seed"][0]] = line
+    return list(found.values())
 
 
 def net_name(cell: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vgg import initialise, weights
 from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, WholeFiles
@@ -79,18 +81,23 @@ def loggers(cfg: TrainConfig, run: Run) -> list[Logger]:
 
 def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
     """The Lightning trainer for these devices; training and evaluation share it."""
-    return pl.Trainer(
-        accelerator=how.accelerator,
-        devices=how.devices,
-        num_nodes=how.num_nodes,
-        strategy=how.strategy,
-        precision=how.precision,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        **more,
-    )
+    several = how.strategy == "ddp" or how.devices != 1
+    try:
+        return pl.Trainer(
+            accelerator=how.accelerator,
+            devices=how.devices,
+            # The only buffer, the mean, never changes; broadcast at every forward pass, it would set ranks with unequal
+            # numbers of validation batches waiting for one another.
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+            precision=how.precision,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            **more,
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"trainer.accelerator={how.accelerator}: {error}") from error
 
 
 def wait_for_ranks(trainer: pl.Trainer) -> None:
@@ -116,9 +123,10 @@ def fit(folder: Path) -> None:
     run = Run(f"{folder.parent.name}/{folder.name}", folder)
     cfg = run.config()
     finite = FiniteLoss()
+    plateau = Plateau(cfg.data.patience)
     callbacks = [
         finite,
-        Plateau(cfg.data.patience),
+        plateau,
         Checkpoints(run.name, folder / "last.ckpt", cfg.trainer.checkpoint_minutes, finite),
         EpochLines(run.name, cfg.data.batch),
     ]
@@ -148,8 +156,7 @@ def fit(folder: Path) -> None:
             "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
         ) from error
     if trainer.is_global_zero:
-        errors = {key: float(trainer.callback_metrics[f"val/{key}"]) for key in ("top1_error", "top5_error")}
-        run.update_record(epochs=trainer.current_epoch, validation=errors)
+        run.update_record(epochs=trainer.current_epoch, validation=plateau.errors)
         weights.save(run, net, classes)
         for name in ("last.ckpt", "previous.ckpt"):
             (folder / name).unlink(missing_ok=True)
