@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from vgg import digits
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig
@@ -67,3 +69,17 @@ def run(folder: Path, script: str, *overrides: str, status: int = 0, timeout: fl
     assert not left_behind, f"a process outlived the command:\n{output}"
     assert "Traceback" not in output, output
     return output
+
+
+def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
+    levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((3 * width, 3 * height), Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            noise(10 * label + number).save(tmp_path / name / f"{number}.png")
+    return tmp_path

@@ -1,37 +1,17 @@
-import hashlib
 import io
-import shutil
-import tarfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import noise
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.datasets import Imagenette
 
 from vgg.config import UserError
 from vgg.data import UNREADABLE, CentreCrops, TrainingBatches, TrainingCrops, training_colours
-from vgg.images import Listing, download_imagenette, list_folder, same_classes
+from vgg.images import Listing, list_folder
 from vgg.transforms import decode, rescale
-
-
-def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
-    levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(levels).resize((3 * width, 3 * height), Image.Resampling.NEAREST)
-
-
-@pytest.fixture
-def root(tmp_path):
-    for label, name in enumerate(("ant", "bee", "cat")):
-        (tmp_path / name).mkdir()
-        for number in range(4):
-            noise(10 * label + number).save(tmp_path / name / f"{number}.png")
-    return tmp_path
 
 
 def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleNamespace:
@@ -40,91 +20,6 @@ def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleName
 
 def same(one: tuple, other: tuple) -> bool:
     return all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(one, other, strict=True))
-
-
-def test_class_folders_and_files_are_in_the_order_of_their_names(root):
-    (root / "bee" / "deep" / "er").mkdir(parents=True)
-    noise(0).save(root / "bee" / "deep" / "er" / "x.PNG")
-    images = list_folder(root)
-    assert images.classes == ("ant", "bee", "cat")
-    assert len(images) == len(images.labels) == len(images.sizes) == 13
-    expected = [f"ant/{i}.png" for i in range(4)] + [f"bee/{i}.png" for i in range(4)]
-    assert images.files[:9] == (*expected, "bee/deep/er/x.PNG")
-    assert images.labels == (0,) * 4 + (1,) * 5 + (2,) * 4
-    assert images.path(8) == root / "bee/deep/er/x.PNG"
-    assert images.sizes[8] == (root / "bee/deep/er/x.PNG").stat().st_size
-
-
-def test_hidden_files_and_junk_are_left_out(root):
-    clean = list_folder(root)
-    for name in (".DS_Store", "Thumbs.db", "notes.txt", "labels.csv", "._0.png", "clip.gif", "none"):
-        (root / "ant" / name).write_bytes(b"GIF89a junk" if name == "clip.gif" else b"" if name == "none" else b"junk")
-    (root / "readme.txt").write_text("about these images")
-    noise(0).save(root / "outside.png")
-    (root / ".git").mkdir()
-    assert list_folder(root) == clean
-    assert list_folder(root).sha256 == clean.sha256
-
-
-@pytest.mark.parametrize("folder", [".thumbnails", ".ipynb_checkpoints"])
-def test_hidden_folders_inside_a_class_are_left_out(root, folder):
-    clean = list_folder(root)
-    (root / "ant" / folder).mkdir()
-    noise(0).save(root / "ant" / folder / "0.png")
-    assert list_folder(root) == clean
-
-
-def test_a_sound_file_is_not_taken_for_a_webp_picture(root):
-    clean = list_folder(root)
-    (root / "ant" / "sound.wav").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt ")
-    assert list_folder(root) == clean
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_with_a_wrong_ending_or_none_is_told_by_its_content(root, form):
-    for name in ("a.dat", "b", "c.image"):
-        noise(0).save(root / "ant" / name, format=form)
-    images = list_folder(root)
-    assert {"ant/a.dat", "ant/b", "ant/c.image"} < set(images.files)
-    decode(images.path(images.files.index("ant/b")))
-
-
-def test_a_missing_folder_is_refused_by_path(tmp_path):
-    with pytest.raises(UserError, match=str(tmp_path / "nowhere")):
-        list_folder(tmp_path / "nowhere")
-
-
-def test_a_folder_without_class_folders_is_refused_by_path(tmp_path):
-    noise(0).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=str(tmp_path)):
-        list_folder(tmp_path)
-
-
-def test_an_empty_class_folder_is_refused_by_path(root):
-    (root / "dog").mkdir()
-    (root / "dog" / "notes.txt").write_text("no pictures yet")
-    with pytest.raises(UserError, match=str(root / "dog")):
-        list_folder(root)
-
-
-def test_the_sha256_is_of_classes_paths_and_sizes_and_not_of_the_place(root, tmp_path_factory):
-    before = list_folder(root)
-    moved = root.rename(tmp_path_factory.mktemp("elsewhere") / "data")
-    images = list_folder(moved)
-    assert (images.root, images.sha256) == (moved, before.sha256)
-    picture = moved / "ant" / "0.png"
-    picture.write_bytes(picture.read_bytes() + b"\0")
-    larger = list_folder(moved).sha256
-    picture.rename(picture.with_name("00.png"))
-    renamed = list_folder(moved).sha256
-    (moved / "cat").rename(moved / "cow")
-    assert len({before.sha256, larger, renamed, list_folder(moved).sha256}) == 4
-
-
-def test_other_classes_are_refused_by_name():
-    same_classes(("a", "b"), ("a", "b"), "test")
-    with pytest.raises(UserError, match="test.*b, c"):
-        same_classes(("a", "b"), ("a", "c"), "test")
 
 
 def epochs_of(ranks: int, micro_batch: int, epochs: int, images: int = 50, batch: int = 12, seed: int = 3) -> list:
@@ -363,39 +258,3 @@ def test_unreadable_images_are_left_out_of_the_colours_and_none_at_all_is_refuse
         images.path(index).write_bytes(b"damaged")
     with pytest.raises(UserError, match=str(root)):
         training_colours(images)
-
-
-@pytest.fixture
-def served(root, tmp_path, monkeypatch):
-    """Imagenette's archive, made of `root` and served on loopback; its true MD5 is returned."""
-    source = tmp_path / "source" / "imagenette2-160"
-    for split in ("train", "val"):
-        shutil.copytree(root, source / split, ignore=shutil.ignore_patterns("source"))
-    archive = tmp_path / "imagenette2-160.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(source, "imagenette2-160")
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/imagenette2-160.tgz"
-
-        def published(md5: str) -> None:
-            monkeypatch.setattr(Imagenette, "_ARCHIVES", {"160px": (url, md5)})
-
-        published(hashlib.md5(archive.read_bytes()).hexdigest())
-        yield published
-        server.shutdown()
-
-
-def test_imagenette_is_fetched_checked_and_unpacked_whole(served, tmp_path):
-    cache = tmp_path / "cache"
-    download_imagenette(cache / "imagenette2-160")
-    assert len(list_folder(cache / "imagenette2-160" / "val")) == 12
-    assert [path.name for path in cache.iterdir()] == ["imagenette2-160"]
-
-
-def test_another_archive_than_the_published_one_is_refused(served, tmp_path):
-    served("0" * 32)
-    with pytest.raises(UserError, match="could not fetch"):
-        download_imagenette(tmp_path / "cache" / "imagenette2-160")
-    assert not (tmp_path / "cache" / "imagenette2-160").exists()

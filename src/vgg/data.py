@@ -173,8 +173,9 @@ class ImageData(pl.LightningDataModule):
         name = f"{self.train.sha256[:32]}-{'published' if published else 'measured'}-mean.pt"
         cached = Path(self.cfg.dirs.cache) / "colours" / name
         if not cached.exists():
+            found = training_colours(self.train, IMAGENET_MEAN if published else None)
             with write_whole(cached) as file:
-                torch.save(vars(training_colours(self.train, IMAGENET_MEAN if published else None)), file)
+                torch.save(vars(found), file)
         with write_whole(self.folder / "colours.pt") as file:
             file.write(cached.read_bytes())
 

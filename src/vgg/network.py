@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg.scales import MAX_POOLS, map_side
+from vgg.scales import MAX_POOLS, map_side, pooled
 
 # Table 1, read from top to bottom. "3-64" is the paper's conv3-64: 3x3 filters, 64 channels. A ReLU follows every
 # convolution, a 2x2 max pool of stride 2 every block; FC-4096, FC-4096, FC-1000 and the soft-max end each column.
@@ -107,6 +107,6 @@ class VGG(nn.Module):
         total = 0
         for block in self.blocks:
             total += sum(self.get_submodule(name).weight.numel() * side * side for name in block if name != "LRN")
-            side = -(-side // 2) if self.ceil_mode else side // 2
+            side = pooled(side, self.ceil_mode)
         cells = (side - self.window + 1) ** 2
         return total + cells * sum(self.get_submodule(name).weight.numel() for name in FC_LAYERS)

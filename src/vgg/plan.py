@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.config import DRAWS, MODELS, REPOSITORY, TrainConfig, TrainScale, UserError, require
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, parent_config, run_name
 
@@ -51,21 +51,11 @@ def command(cfg: TrainConfig, script: str = "train.py") -> str:
     return shlex.join([*words, *(word for word in given if not REPLACED.match(word))])
 
 
-def refuse_another(run: Run, cfg: TrainConfig) -> None:
-    """Raise UserError where the finished run was trained with another identity, naming the keys."""
-    if different := differences(run.config(), cfg):
-        raise UserError(
-            f"{run.name} is finished, and was trained with another configuration:\n  "
-            + "\n  ".join(different)
-            + f"\ngive the new one a name of its own with tag=NAME, or remove {run.folder}"
-        )
-
-
 def lineage(cfg: TrainConfig) -> list[Step]:
     """The run of this configuration and the runs it starts from, parents first; a finished run needs no parents."""
     run = Run.named(run_name(cfg), cfg.dirs.runs)
     if run.finished:
-        refuse_another(run, cfg)
+        run.refuse_another(cfg)
         return [Step(run, cfg, None)]
     if cfg.init.parent is not None:
         parent = Run.named(cfg.init.parent, cfg.dirs.runs, cfg.data)
@@ -85,7 +75,7 @@ def lineage(cfg: TrainConfig) -> list[Step]:
 
 
 CELL = re.compile(
-    r"(?P<model>A|A-LRN|B|B-5x5|C|D|E)-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>[a-z0-9]+))?(?P<no_a>-noA)?"
+    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?"
 )
 
 
@@ -109,8 +99,7 @@ def planned(cfg: TrainConfig) -> list[Step]:
     steps: dict[str, Step] = {}
     for cell in cells:
         for step in lineage(cell):
-            if steps.get(step.run.name) is None or step.parent is not None:
-                steps[step.run.name] = step
+            steps.setdefault(step.run.name, step)
     return list(steps.values())
 
 
@@ -153,12 +142,10 @@ def train_step(step: Step) -> None:
     """Train or resume one run while holding its lock; success is the weights on the disk."""
     with step.run.lock() as descriptor:
         if step.run.finished:  # by the process that held the lock
-            refuse_another(step.run, step.cfg)
+            step.run.refuse_another(step.cfg)
             return
         step.run.prepare(step.cfg, step.parent)
         status = run_fresh("fit", step.run.folder, keep_open=(descriptor,))
     if step.run.finished:
         return
-    if -status in (2, 15) or status in (130, 143):
-        raise SystemExit(status if status > 0 else 128 - status)
     raise UserError(f"{step.run.name} was not finished (exit status {status}); the same command goes on with it")

@@ -42,7 +42,8 @@ def mistake(call: Callable[[], None]) -> str | None:
 def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:
     """`python -m vgg COMMAND PATH` in a process of its own; its exit status, negative for a signal.
 
-    SIGTERM is passed on; Ctrl-C reaches it by itself, as it is in the same process group.
+    SIGTERM is passed on; Ctrl-C reaches it by itself, as it is in the same process group. Raises SystemExit with 143 or
+    130 where one of them ended it.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "vgg", command, str(path)], env=clean_environment(), pass_fds=keep_open
@@ -55,7 +56,11 @@ def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:
     for number, handler in before.items():
         before[number] = signal.signal(number, handler)
     try:
-        return process.wait()
+        status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    for number in before:
+        if status in (-number, 128 + number):
+            raise SystemExit(128 + number)
+    return status

@@ -144,14 +144,19 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def prepare(self, cfg: TrainConfig, parent: "Run | None") -> None:
-        """Write the configuration to train with; refuse another identity than the one it was started with."""
-        if (self.folder / "config.yaml").is_file() and (different := differences(self.config(), cfg)):
+    def refuse_another(self, cfg: TrainConfig) -> None:
+        """Raise UserError where the run was started with another identity, naming the keys."""
+        if different := differences(self.config(), cfg):
             raise UserError(
                 f"{self.name} was started with another configuration:\n  "
                 + "\n  ".join(different)
                 + f"\ngive the new one a name of its own with tag=NAME, or remove {self.folder}"
             )
+
+    def prepare(self, cfg: TrainConfig, parent: "Run | None") -> None:
+        """Write the configuration to train with; refuse another identity than the one it was started with."""
+        if (self.folder / "config.yaml").is_file():
+            self.refuse_another(cfg)
         with write_whole(self.folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.structured(train_part(cfg))).encode())
         started = {"parent": None, "parent_sha256": None}

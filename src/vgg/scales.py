@@ -10,10 +10,15 @@ PAPER_CROP = 224
 MAX_POOLS = 5
 
 
+def pooled(side: int, ceil_mode: bool) -> int:
+    """Side of a 2x2 max pool's output, stride 2."""
+    return -(-side // 2) if ceil_mode else side // 2
+
+
 def map_side(side: int, ceil_mode: bool = False) -> int:
     """Side of the last max pool's output, in cells, for an input of `side` pixels (224 gives 7)."""
     for _ in range(MAX_POOLS):
-        side = -(-side // 2) if ceil_mode else side // 2
+        side = pooled(side, ceil_mode)
     return side
 
 
