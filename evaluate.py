@@ -14,21 +14,16 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from vgg import results
+from vgg import results, sweep
 from vgg.config import EvaluateConfig
-from vgg.process import mistake
 from vgg.runs import typed
-
-failed: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    if message := mistake(lambda: results.evaluate_all(typed(cfg, EvaluateConfig))):
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        failed.append(message)
+    sweep.job(lambda: results.evaluate_all(typed(cfg, EvaluateConfig)))
 
 
 if __name__ == "__main__":
     main()
-    sys.exit(bool(failed))
+    sys.exit(bool(sweep.failed))

@@ -14,21 +14,16 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from vgg import plan
+from vgg import plan, sweep
 from vgg.config import TrainConfig
-from vgg.process import mistake
 from vgg.runs import typed
-
-failed: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    if message := mistake(lambda: plan.train(typed(cfg, TrainConfig))):
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        failed.append(message)
+    sweep.job(lambda: plan.train(typed(cfg, TrainConfig)))
 
 
 if __name__ == "__main__":
     main()
-    sys.exit(bool(failed))
+    sys.exit(bool(sweep.failed))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -54,17 +55,27 @@ def start(folder: Path, script: str, *overrides: str) -> subprocess.Popen:
     )
 
 
+def signalled(group: int, number: int) -> bool:
+    """Whether the process group still exists; it is sent this signal (0: none)."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def run(folder: Path, script: str, *overrides: str, status: int = 0, timeout: float = 240) -> str:
-    """Its whole output; the exit status is checked, and no process is left behind."""
+    """Its whole output; the exit status is checked, and no process is left behind a few seconds later."""
     process = start(folder, script, *overrides)
+    left_behind = True
     try:
         output, _ = process.communicate(timeout=timeout)
+        deadline = time.monotonic() + 5
+        while left_behind and time.monotonic() < deadline:
+            left_behind = signalled(process.pid, 0)
+            time.sleep(0.05)
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-            left_behind = True
-        except ProcessLookupError:
-            left_behind = False
+        signalled(process.pid, signal.SIGKILL)
     assert process.returncode == status, output
     assert not left_behind, f"a process outlived the command:\n{output}"
     assert "Traceback" not in output, output

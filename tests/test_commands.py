@@ -115,8 +115,9 @@ def test_other_classes_are_refused(trained, scenes, tmp_path):
     assert "classes differ" in output
 
 
-def test_unreadable_validation_images_are_all_listed(trained, scenes, tmp_path):
-    folder, _ = trained
+@pytest.fixture
+def damaged(scenes, tmp_path):
+    """Options for the scenes with two validation images cut short, and those two files."""
     (tmp_path / "set").symlink_to(scenes)
     val = tmp_path / "val"
     for path in (scenes / "val").glob("*/*.jpg"):
@@ -124,11 +125,36 @@ def test_unreadable_validation_images_are_all_listed(trained, scenes, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     broken = sorted(val.glob("*/*.jpg"))[:2]
-    for path in broken:
-        path.write_bytes(path.read_bytes()[:300])
-    arguments = ("runs=[scenes/D-jitter]", "eval=table3", f"data.root={tmp_path / 'set'}", f"data.val={val}", *SHORT)
+    broken[0].write_bytes(broken[0].read_bytes()[:300])  # in its header
+    broken[1].write_bytes(broken[1].read_bytes()[:-300])  # in its pixels
+    return (f"data.root={tmp_path / 'set'}", f"data.val={val}", *SHORT), broken
+
+
+def test_unreadable_validation_images_are_all_listed_or_left_out_and_counted(trained, damaged):
+    folder, _ = trained
+    options, broken = damaged
+    arguments = ("runs=[scenes/D-jitter]", "eval=table3", "data.name=scenes", *options)
     output = run(folder, "evaluate.py", *arguments, status=1)
     assert all(str(path) in output for path in broken)
+    assert "data.skip_corrupt=true" in output
+    output = run(folder, "evaluate.py", *arguments, "data.skip_corrupt=true")
+    assert "dense at" not in output, "what was computed is lost"
+    assert all(str(path) in output for path in broken)
+    assert "35 images" in output
+    assert "2 more could not be read" in output
+    line = json.loads((folder / "runs/scenes/results.jsonl").read_text().splitlines()[-1])
+    assert (line["images"], line["skipped"]) == (35, 2)
+
+
+def test_training_names_every_unreadable_validation_image_or_leaves_them_out(damaged, tmp_path):
+    options, broken = damaged
+    cell = ("model=A", "train_scale=S256", "data.name=damaged", *options)
+    output = run(tmp_path, "train.py", *cell, status=1)
+    assert all(str(path) in output for path in broken)
+    output = run(tmp_path, "train.py", *cell, "data.skip_corrupt=true")
+    assert output.count(str(broken[0])) == 1
+    error = Run.named("damaged/A-256", tmp_path / "runs").record()["validation"]["top1_error"]
+    assert error * 35 / 100 == pytest.approx(round(error * 35 / 100), abs=1e-3)
 
 
 @pytest.mark.parametrize(

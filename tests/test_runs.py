@@ -101,7 +101,7 @@ def test_an_ablation_about_depth_is_evaluated_by_its_rows_of_table_3():
 
 def test_a_cell_that_is_none_is_refused():
     with pytest.raises(UserError, match="F-256"):
-        plan.planned(composed("+ablation={cells: [F-256], tables: []}"))
+        plan.planned(composed("+ablation={cells: [F-256], places: []}"))
 
 
 def test_chain_false_makes_a_missing_parent_an_error_with_its_command(tmp_path):

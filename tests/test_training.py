@@ -44,7 +44,7 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
         *overrides, f"data.root={scenes}", "data.epochs=1", "data.batch=42", "data.dropout=0", "trainer.workers=0"
     )
     made = folder_of(cfg, tmp_path)
-    training.fit(made.folder)
+    training.fit(made)
     trained, _ = weights.load(made)
 
     data = ImageData(cfg, made.folder)
@@ -118,6 +118,8 @@ def test_a_finished_run_keeps_its_weights_record_and_curves_and_no_checkpoint(un
     assert kept == {"config.yaml", "record.json", "weights.pt", "colours.pt", "csv", ".lock"}
     record = json.loads((folder / "record.json").read_text())
     assert record["parent"] is None
+    assert record["error"] is None
+    assert record["images_per_second"] > 0
     assert len(record["classes"]) == 10
     assert (folder / "csv/version_0/metrics.csv").read_text().count("\n") >= 3
     content = torch.load(folder / "weights.pt", weights_only=True)
@@ -163,18 +165,33 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
     with monkeypatch.context() as patch:
         patch.setattr(weights, "save", lambda *unused: (_ for _ in ()).throw(UserError("the disk is full")))
         with pytest.raises(UserError, match="disk is full"):
-            training.fit(made.folder)
+            training.fit(made)
     assert not made.finished
-    training.fit(made.folder)
+    training.fit(made)
     assert made.finished
     assert set(made.record()["validation"]) == {"top1_error", "top5_error"}
 
 
-def test_other_micro_batches_inside_a_run_are_refused(scenes, tmp_path):
-    data = ImageData(composed(*A_256, f"data.root={scenes}"), tmp_path)
-    data.trainer = SimpleNamespace(accumulate_grad_batches=4)
-    with pytest.raises(UserError, match="trainer.micro_batch"):
-        data.load_state_dict({"images_sha256": data.train.sha256, "accumulate": 1})
+def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, tmp_path):
+    options = [*(option.replace("dropout=0.5", "dropout=0") for option in A_256), f"data.root={scenes}"]
+    run(tmp_path, "train.py", *options, "tag=whole")
+    process = start(
+        tmp_path, "train.py", *options, "tag=parts", "trainer.micro_batch=4", "trainer.checkpoint_minutes=0"
+    )
+    parts = Run.named("scenes/A-256-parts", tmp_path / "runs")
+    while not (parts.folder / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    loops = weights.read_tensors(parts.folder / "last.ckpt", {"loops"})["loops"]["fit_loop"]
+    assert 0 < loops["epoch_loop.batch_progress"]["current"]["completed"] < 20, "not inside an epoch of 10 steps"
+    run(tmp_path, "train.py", *options, "tag=parts")
+    whole = Run.named("scenes/A-256-whole", tmp_path / "runs")
+    one, other = (weights.load(made)[0].state_dict() for made in (whole, parts))
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=5e-5)
+    assert parts.record()["epochs"] == 2
 
 
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):

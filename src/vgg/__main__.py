@@ -20,18 +20,27 @@ def quiet() -> None:
 
 
 def fit(arguments: argparse.Namespace) -> None:
+    from pytorch_lightning.utilities import rank_zero_only
+
     from vgg.callbacks import Interrupted
     from vgg.data import end_workers
+    from vgg.runs import Run
     from vgg.training import fit
 
     quiet()
+    run = Run.of(arguments.folder.absolute())
     try:
-        fit(arguments.folder.absolute())
+        message = mistake(lambda: fit(run))
     except Interrupted as stop:
         print("stopped, with a checkpoint: the same command goes on from here", flush=True)
         sys.exit(128 + int(stop.args[0]))
     finally:
         end_workers()
+    if message and rank_zero_only.rank == 0:
+        run.update_record(error=message)  # for the command that started this one to say
+        sys.exit(1)
+    if message:
+        sys.exit(f"error: {message}")
 
 
 def score(arguments: argparse.Namespace) -> None:
@@ -50,6 +59,18 @@ def tables(arguments: argparse.Namespace) -> None:
     from vgg.tables import rendered
 
     print(rendered(arguments.data, arguments.runs, arguments.format))
+
+
+def claims(arguments: argparse.Namespace) -> None:
+    from vgg.claims import rendered
+
+    print(rendered(arguments.data, arguments.runs, arguments.format))
+
+
+def studies(arguments: argparse.Namespace) -> None:
+    from vgg.studies import rendered
+
+    print(rendered(arguments.data, arguments.runs))
 
 
 def keep(arguments: argparse.Namespace) -> None:
@@ -77,7 +98,13 @@ def main() -> None:
     command.add_argument("request", type=Path)
     command.set_defaults(call=score)
     for name, call, what in (
-        ("tables", tables, "the paper's Tables 3 to 6, ours beside theirs"),
+        ("tables", tables, "the paper's Tables 3 to 7, ours beside theirs"),
+        ("claims", claims, "the paper's claims, each confirmed, denied or undecided"),
+        (
+            "studies",
+            studies,
+            "what the paper leaves open: order of the soft-max, rounding of the pools, the error over Q",
+        ),
         ("keep", keep, "copy the evaluations made here to results/, which git keeps"),
         ("figure", figure, "draw the errors of Tables 3 to 6 as SVG"),
     ):
@@ -87,6 +114,8 @@ def main() -> None:
         command.set_defaults(call=call)
         if name == "tables":
             command.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+        if name == "claims":
+            command.add_argument("--format", choices=("text", "markdown"), default="text")
         if name == "figure":
             command.add_argument("--output", type=Path, help="default: results/DATA.svg")
     arguments = parser.parse_args()

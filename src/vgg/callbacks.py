@@ -15,6 +15,8 @@ from torch import Tensor
 from vgg.config import UserError
 from vgg.files import write_whole
 
+# Slurm says by SIGUSR1 or SIGUSR2, as it is asked to, that a job's time will be over or that it is to make room.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
 
 
@@ -107,7 +109,8 @@ class WholeFiles(TorchCheckpointIO):
 class Checkpoints(Callback):
     """A checkpoint after every epoch, every so many minutes inside one, and when SIGTERM or Ctrl-C asks to stop.
 
-    A signal waits for the end of the step in the air, or of the validation; a second Ctrl-C does not.
+    A signal waits for the end of the step in the air, or of the validation; a second Ctrl-C does not. A run that was
+    stopped inside an epoch goes on with any number of devices and micro-batches: a checkpoint is between two steps.
     """
 
     def __init__(self, run: str, path: Path, minutes: float, finite: FiniteLoss):
@@ -120,11 +123,18 @@ class Checkpoints(Callback):
                 raise KeyboardInterrupt
             self.signal = number
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, stop)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run"] = self.run
+        checkpoint["run"], checkpoint["accumulate"] = self.run, trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lightning counts micro-batches of a rank: the steps behind them, in the micro-batches of now."""
+        before, now = checkpoint["accumulate"], trainer.accumulate_grad_batches
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts.update({key: count // before * now for key, count in counts.items()})
 
     def save(self, trainer: pl.Trainer) -> None:
         self.finite.look(trainer)
@@ -162,6 +172,7 @@ class EpochLines(Callback):
 
     def __init__(self, run: str, batch: int):
         self.run, self.batch = run, batch
+        self.speed = 0.0  # images/s over all ranks in the last epoch of this process; 0: none
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.on_train_epoch_start(trainer, module)  # which Lightning does not call when it resumes inside an epoch

@@ -1,5 +1,6 @@
 """What each configuration key means. The values stand in conf/; this schema refuses unknown keys and wrong types."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Data:
     root: str | None  # the folder that holds the images; digits and imagenette know one in the cache
     val: str | None  # another folder with the validation images
     download: bool
+    skip_corrupt: bool  # leave unreadable validation images out, and say how many; false: they are an error
     classes: int | None  # null: as many as there are class folders
     crop: int  # side of the training crop in pixels, a multiple of 56 (224 is the paper)
     width: float  # factor on the channels of every layer
@@ -110,8 +112,12 @@ class Optimizer:
 @dataclass
 class Trainer:
     accelerator: str  # auto, cpu, gpu or mps
-    devices: int  # -1: all there are
+    devices: int  # of each machine; -1: all there are
     strategy: str  # auto or ddp
+    launch: str  # who starts the ranks: lightning on this machine, srun in a Slurm allocation, torchrun on each machine
+    num_nodes: int  # machines, for srun and torchrun
+    node_rank: int  # torchrun: which of the machines this one is; 0 leads
+    leader: str | None  # torchrun: host:port of machine 0, the port a free one
     precision: str  # 32-true, bf16-mixed or 16-mixed
     micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
     workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 8
@@ -122,6 +128,23 @@ class Trainer:
         choice("trainer.strategy", self.strategy, ("auto", "ddp"))
         choice("trainer.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         require(self.devices == -1 or self.devices >= 1, "trainer.devices is a number of devices, or -1 for all")
+        choice("trainer.launch", self.launch, ("lightning", "srun", "torchrun"))
+        require(
+            self.num_nodes == 1 or (self.launch != "lightning" and self.num_nodes > 1),
+            f"trainer.num_nodes={self.num_nodes}: several machines need trainer=slurm or trainer=torchrun",
+        )
+        require(
+            self.launch == "lightning" or self.devices > 0,
+            f"trainer.launch={self.launch} needs the number of devices of each machine: trainer.devices=8",
+        )
+        require(
+            0 <= self.node_rank < self.num_nodes,
+            f"trainer.node_rank={self.node_rank} is not one of {self.num_nodes} machines, counted from 0",
+        )
+        require(
+            self.launch != "torchrun" or bool(re.fullmatch(r"[^:]+:\d+", self.leader or "")),
+            "trainer.launch=torchrun needs machine 0 and a free port of it: trainer.leader=HOST:29500",
+        )
         require(
             self.micro_batch is None or self.micro_batch >= 1, f"trainer.micro_batch={self.micro_batch}: at least 1"
         )
@@ -147,7 +170,14 @@ class Dirs:
 
 @dataclass
 class Plan:
-    dry_run: bool  # print the plan and stop
+    dry_run: bool  # print the plan, with what is missing and how long it may take, and stop
+    images_per_second: float | None  # net D's training speed, for that estimate; null: as finished runs were measured
+
+    def __post_init__(self) -> None:
+        require(
+            self.images_per_second is None or self.images_per_second > 0,
+            f"plan.images_per_second={self.images_per_second} is not positive",
+        )
 
 
 @dataclass
@@ -155,7 +185,9 @@ class Ablation:
     """A named plan: cells by the names that their runs have without the data."""
 
     cells: list[str]
-    tables: list[int]  # evaluate.py: the rows of these tables about these cells; none: each cell, as eval= says
+    places: list[
+        str
+    ]  # evaluate.py: the paper's rows there about these cells, as Table 3; none: each cell, as eval= says
 
 
 @dataclass
@@ -174,7 +206,7 @@ class TrainConfig:
     trainer: Trainer
     logger: Logger
     dirs: Dirs
-    plan: Plan = field(default_factory=lambda: Plan(dry_run=False))
+    plan: Plan = field(default_factory=lambda: Plan(False, None))
     ablation: Ablation | None = None  # a named plan instead of one cell
 
     def __post_init__(self) -> None:
@@ -227,6 +259,9 @@ class EvaluateConfig(TrainConfig):
     eval_method: EvalMethod = field(default_factory=lambda: EvalMethod(["dense"], "last"))
     test_scale: TestScale = field(default_factory=lambda: TestScale("single", None))
     ceil_mode: bool | None = None  # pool this way instead of the run's own
+    submission: str | None = None  # write ILSVRC's test-server file here instead of scoring the validation images
+    test: str | None = None  # the folder of unlabelled test images; null: data.root/test
+    devkit: str | None = None  # ILSVRC2012_devkit_t12, a folder or its .tar.gz; null: in data.root
     eval_batch: int = 16  # images that go through the net together
 
     def __post_init__(self) -> None:

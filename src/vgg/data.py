@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.files import write_whole
-from vgg.images import Listing, listing, same_classes
+from vgg.images import Listing, listing, refuse_unreadable, same_classes
 from vgg.scales import draw_scale, real_pixels, single_scale
 from vgg.transforms import (
     COLOUR_SHIFT_DEVIATION,
@@ -134,7 +134,7 @@ def training_colours(images: Listing, published_mean: tuple[float, ...] | None =
 
 def leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C and SIGTERM reach a whole process group: decoding goes on until the training process has had its say."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -165,7 +165,8 @@ class ImageData(pl.LightningDataModule):
         self.val = listing(cfg.data, Path(cfg.dirs.cache), "val")
         same_classes(self.train.classes, self.val.classes, f"training and validation images of {cfg.data.name}")
         self.resume_at: dict[str, Any] | None = None
-        self.unreadable: set[int] = set()
+        self.unreadable: set[int] = set()  # of the training images
+        self.skipped: set[int] = set()  # of the validation images
 
     def prepare_data(self) -> None:
         """On one rank: the colours, computed once for these images and kept beside the run."""
@@ -200,7 +201,7 @@ class ImageData(pl.LightningDataModule):
             len(self.train), batch, micro_batch, trainer.global_rank, trainer.world_size, self.cfg.seed
         )
         if self.resume_at is not None:
-            done, per_epoch = self.resume_at["micro_batches"], len(self.batches)
+            done, per_epoch = self.resume_at["steps"] * trainer.accumulate_grad_batches, len(self.batches)
             self.batches.epoch, self.batches.start = self.resume_at["epoch"] + done // per_epoch, done % per_epoch
         return self.loader(TrainingCrops(self.train, self.cfg), batch_sampler=self.batches)
 
@@ -220,13 +221,18 @@ class ImageData(pl.LightningDataModule):
             print(f"cannot read {self.train.path(index)}: another image is trained in its place", flush=True)
         return crops_labels_alpha
 
+    def refuse_unreadable(self, indices: list[int]) -> None:
+        """Of the validation images; those that may be skipped are named once."""
+        if new := [index for index in indices if index not in self.skipped]:
+            refuse_unreadable([self.val.path(index) for index in new], self.cfg.data.skip_corrupt)
+            self.skipped.update(new)
+
     def state_dict(self) -> dict[str, Any]:
-        """Where the order of images stands: micro-batches *processed*, for a batch in the air is not lost."""
+        """Where the order of images stands: steps of which every micro-batch is *processed*, so that none is lost."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         return {
             "epoch": self.trainer.current_epoch,
-            "micro_batches": progress.current.processed,
-            "accumulate": self.trainer.accumulate_grad_batches,
+            "steps": progress.current.processed // self.trainer.accumulate_grad_batches,
             "images_sha256": self.train.sha256,
         }
 
@@ -235,10 +241,5 @@ class ImageData(pl.LightningDataModule):
             raise UserError(
                 f"the training images in {self.train.root} are not the ones {self.folder} was started with; "
                 "restore them, or train under another name with tag=NAME"
-            )
-        if state["accumulate"] != self.trainer.accumulate_grad_batches:
-            raise UserError(
-                f"{self.folder} was stopped with {state['accumulate']} micro-batches a step on a device, now it would "
-                f"be {self.trainer.accumulate_grad_batches}: set trainer.micro_batch to what gives the same"
             )
         self.resume_at = state

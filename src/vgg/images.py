@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vgg import digits
-from vgg.config import Data, UserError, require
+from vgg.config import Data, EvaluateConfig, UserError, require
 from vgg.files import write_whole_folder
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
@@ -120,8 +120,34 @@ def listing(data: Data, cache: Path, split: str) -> Listing:
     return found
 
 
+def evaluated_images(cfg: EvaluateConfig, classes: tuple[str, ...]) -> Listing:
+    """The validation images; for a submission the unlabelled test images, in the order of their names, labels -1."""
+    if cfg.submission is None:
+        return listing(cfg.data, Path(cfg.dirs.cache), "val")
+    require(bool(cfg.test or cfg.data.root), "submission needs the test images: test=FOLDER, or data.root with test/")
+    root = Path(cfg.test) if cfg.test else Path(cfg.data.root) / "test"
+    require(root.is_dir(), f"no folder {root}: it should hold the unlabelled test images (test=FOLDER names another)")
+    entries = sorted((entry for entry in os.scandir(root) if entry.is_file()), key=lambda entry: entry.name)
+    entries = [entry for entry in entries if entry.name[0] != "." and looks_like_image(entry.path)]
+    require(bool(entries), f"{root} has no JPEG, PNG or WebP image")
+    names, sizes = tuple(entry.name for entry in entries), tuple(entry.stat().st_size for entry in entries)
+    return Listing(root, classes, names, sizes, (-1,) * len(names))
+
+
 def same_classes(one: tuple[str, ...], other: tuple[str, ...], what: str) -> None:
     """Refuse images whose classes are not the ones expected: labels are positions in the sorted class names."""
     if one != other:
         odd = sorted(set(one) ^ set(other))[:5]
         raise UserError(f"{what}: the classes differ ({len(one)} and {len(other)}; {', '.join(odd)} …)")
+
+
+def refuse_unreadable(paths: list[Path], skip: bool) -> None:
+    """An evaluation covers every image, or says which not: UserError lists these files, unless they may be skipped."""
+    listed = "".join(f"\n  {path}" for path in paths)
+    if paths and skip:
+        print(f"left out, {len(paths)} images that cannot be read:{listed}", flush=True)
+    elif paths:
+        raise UserError(
+            f"{len(paths)} of the images to evaluate cannot be read; repair or remove them, or leave them out with "
+            f"data.skip_corrupt=true:{listed}"
+        )

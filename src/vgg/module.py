@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from vgg.config import TrainConfig, UserError
+from vgg.config import TrainConfig
 from vgg.data import ImageData
 from vgg.network import FC_LAYERS, VGG
 from vgg.transforms import Colours
@@ -50,14 +50,19 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
         crops, labels, unreadable = batch
-        if (bad := unreadable[unreadable >= 0]).numel():
-            path = self.data.val.path(int(bad[0]))
-            raise UserError(f"cannot read the validation image {path}: repair or remove it")
-        scores = self.net(channels_last(crops))
+        self.unreadable[unreadable[unreadable >= 0]] = 1
+        if not (read := unreadable < 0).any():
+            return
+        scores = self.net(channels_last(crops[read]))
         for accuracy in self.accuracies.values():
-            accuracy.update(scores, labels)
+            accuracy.update(scores, labels[read])
+
+    def on_validation_epoch_start(self) -> None:
+        self.unreadable = torch.zeros(len(self.data.val), device=self.device)
 
     def on_validation_epoch_end(self) -> None:
+        of_all_ranks = self.trainer.strategy.reduce(self.unreadable, reduce_op="sum")
+        self.data.refuse_unreadable(of_all_ranks.nonzero().flatten().tolist())
         for name, accuracy in self.accuracies.items():  # over all ranks, every image once
             self.log(f"val/{name}_error", 100 * (1 - accuracy.compute()), prog_bar=True)
             accuracy.reset()

@@ -109,16 +109,18 @@ def train(cfg: TrainConfig) -> None:
     A run that fails does not stop those that do not start from it; UserError names the failures at the end.
     """
     steps = planned(cfg)
+    leads = cfg.trainer.node_rank == 0
     print("plan: " + (" → " if cfg.ablation is None else ", ").join(step.run.name for step in steps))
+    if cfg.plan.dry_run:
+        print(with_times(steps, cfg))
+        return
     for step in steps:
         print(f"  {step.run.name:<28} {step.state}", flush=True)
-    if cfg.plan.dry_run:
-        return
     failures: dict[str, str] = {}
     for step in steps:
         if step.run.finished:
             continue
-        if step.parent is not None and not step.parent.finished:
+        if step.parent is not None and not step.parent.finished and leads:
             failures[step.run.name] = f"{step.run.name} was not started: {step.parent.name} is not finished"
             continue
         try:
@@ -130,6 +132,8 @@ def train(cfg: TrainConfig) -> None:
     if cfg.ablation is not None:
         print(f"{len(steps)} runs are finished. Evaluate them: python evaluate.py with the same ablation and data")
         return
+    if not leads:
+        return
     run = steps[-1].run
     validation = run.record()["validation"]
     print(
@@ -138,14 +142,42 @@ def train(cfg: TrainConfig) -> None:
     )
 
 
+def with_times(steps: list[Step], cfg: TrainConfig) -> str:
+    """A dry run's lines: what is done, what is missing, and how long that may take."""
+    from vgg.estimate import duration, estimated_seconds  # which import torch
+
+    seconds = estimated_seconds(steps, cfg)
+    lines = []
+    for step in steps:
+        time = f"at most {duration(seconds[step.run.name])}" if seconds and step.run.name in seconds else ""
+        lines.append(f"  {step.run.name:<28} {step.state:<44} {time}".rstrip())
+    if seconds:
+        lines.append(
+            f"{len(seconds)} of {len(steps)} runs to train, at most {duration(sum(seconds.values()))} in turn; "
+            "validation comes on top"
+        )
+    elif seconds is None and not all(step.run.finished for step in steps):
+        lines.append("how long it takes is not known: give net D's speed on your devices, plan.images_per_second=400")
+    return "\n".join(lines)
+
+
 def train_step(step: Step) -> None:
-    """Train or resume one run while holding its lock; success is the weights on the disk."""
+    """Train or resume one run while holding its lock; success is the weights on the disk.
+
+    With torchrun on several machines, the one with node_rank 0 does that; the others' ranks wait for its own to start.
+    """
+    how = step.cfg.trainer
+    if how.node_rank > 0:
+        status = run_fresh("fit", step.run.folder, how)
+        require(status == 0, f"{step.run.name}: this machine's ranks ended with exit status {status}")
+        return
     with step.run.lock() as descriptor:
         if step.run.finished:  # by the process that held the lock
             step.run.refuse_another(step.cfg)
             return
         step.run.prepare(step.cfg, step.parent)
-        status = run_fresh("fit", step.run.folder, keep_open=(descriptor,))
+        status = run_fresh("fit", step.run.folder, how, keep_open=(descriptor,))
     if step.run.finished:
         return
-    raise UserError(f"{step.run.name} was not finished (exit status {status}); the same command goes on with it")
+    error = step.run.record().get("error") or f"its process ended with exit status {status}"
+    raise UserError(f"{step.run.name} was not finished: {error}\nThe same command goes on with it")

@@ -49,12 +49,11 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path} is damaged or gone: remove it and run the same command again") from error
 
 
-def load(path: Path, images: int) -> np.ndarray:
-    """The array in this file, (images, classes). Raises UserError where an image has no row."""
+def load(path: Path, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """The array in this file, (images, classes), and which images it covers: all that could be read."""
     rows, covered = read(path)
-    require(len(rows) == images, f"{path} has {len(rows)} rows for {images} images: remove it")
-    require(bool(covered.all()), f"{path} lacks {int((~covered).sum())} of {images} images: remove it")
-    return rows
+    require(len(rows) == len(covered) == images, f"{path} has {len(rows)} rows for {images} images: remove it")
+    return rows, covered
 
 
 def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:

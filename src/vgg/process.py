@@ -9,21 +9,39 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from vgg.config import UserError
+from vgg.config import Trainer, UserError, require
 
 # What a cluster, torchrun or Lightning's own launcher tells a process about its rank: not the new process's business.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_", "SLURM_")
 
 
-def clean_environment() -> dict[str, str]:
-    """This environment without any rank; W&B and Lightning keep to what was asked of them."""
+def clean_environment(launch: str) -> dict[str, str]:
+    """This environment without any rank, but with the allocation for srun; W&B keeps to what was asked of it."""
+    prefixes = tuple(prefix for prefix in RANK_PREFIXES if launch != "srun" or prefix != "SLURM_")
     kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in RANK_VARIABLES and not key.startswith(RANK_PREFIXES)
+        key: value for key, value in os.environ.items() if key not in RANK_VARIABLES and not key.startswith(prefixes)
     }
     return {"PYTHONUNBUFFERED": "1", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
+
+
+def launcher(how: Trainer) -> list[str]:
+    """What stands before `-m vgg …`: this Python, whose Lightning starts the other ranks, or srun or torchrun."""
+    if how.launch == "srun":
+        require("SLURM_JOB_ID" in os.environ, "trainer.launch=srun: there is no Slurm allocation; use sbatch or salloc")
+        ranks = how.num_nodes * how.devices
+        return [
+            *("srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={how.num_nodes}", f"--ntasks={ranks}"),
+            *(f"--ntasks-per-node={how.devices}", sys.executable),
+        ]
+    if how.launch == "torchrun":
+        host, _, port = how.leader.partition(":")
+        return [
+            *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={how.num_nodes}"),
+            *(f"--nproc-per-node={how.devices}", f"--node-rank={how.node_rank}"),
+            *(f"--master-addr={host}", f"--master-port={port}"),
+        ]
+    return [sys.executable]
 
 
 def mistake(call: Callable[[], None]) -> str | None:
@@ -39,28 +57,33 @@ def mistake(call: Callable[[], None]) -> str | None:
     return None
 
 
-def run_fresh(command: str, path: Path, keep_open: tuple[int, ...] = ()) -> int:
-    """`python -m vgg COMMAND PATH` in a process of its own; its exit status, negative for a signal.
+def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...] = ()) -> int:
+    """`python -m vgg COMMAND PATH` in processes of its own; the exit status, negative for a signal.
 
     SIGTERM is passed on; Ctrl-C reaches it by itself, as it is in the same process group. Raises SystemExit with 143 or
     130 where one of them ended it.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vgg", command, str(path)], env=clean_environment(), pass_fds=keep_open
+    require(
+        all(int(os.environ.get(ranks, "1")) == 1 for ranks in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")),
+        "start this command once, not once a rank: it starts its ranks itself (trainer=ddp, trainer=slurm; "
+        "trainer=torchrun once on each machine)",
     )
+    process = subprocess.Popen(
+        [*launcher(how), "-m", "vgg", command, str(path)], env=clean_environment(how.launch), pass_fds=keep_open
+    )
+    received: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        received.append(number)
+        if number == signal.SIGTERM:
+            process.send_signal(number)
 
-    before = {signal.SIGTERM: pass_on, signal.SIGINT: lambda number, frame: None}
-    for number, handler in before.items():
-        before[number] = signal.signal(number, handler)
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in before:
-        if status in (-number, 128 + number):
-            raise SystemExit(128 + number)
+    if status and received:
+        raise SystemExit(128 + received[0])
     return status

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from vgg import plan, posteriors
+from vgg import plan, posteriors, submission
 from vgg.config import REPOSITORY, EvaluateConfig, TestScale, UserError, require
-from vgg.images import Listing, listing, same_classes
+from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
@@ -94,17 +94,21 @@ def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
 
 def compute_missing(cfg: EvaluateConfig, arrays: list[Array]) -> None:
     """Have the arrays that are not stored yet computed, one process a run."""
+    require(
+        cfg.trainer.launch != "torchrun" or cfg.trainer.num_nodes == 1,
+        "evaluate.py runs on one machine, or on several in a Slurm allocation (trainer=slurm)",
+    )
     missing = [array for array in arrays if not array.path.is_file()]
     for run in dict.fromkeys(array.run for array in missing):
         tasks = [
             {"view": array.key.view, "q": array.key.q, "path": str(array.path)} for array in missing if array.run == run
         ]
         print(f"{run.name}: " + ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks), flush=True)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=run.folder, prefix=".score-") as folder:  # where every machine sees it
             request = Path(folder) / "request.yaml"
             content = {"run": run.name, "tasks": tasks, "config": OmegaConf.structured(cfg)}
             OmegaConf.save(OmegaConf.create(content), request)
-            status = run_fresh("score", request)
+            status = run_fresh("score", request, cfg.trainer)
         require(status == 0, f"{run.name} could not be evaluated (exit status {status})")
 
 
@@ -127,10 +131,10 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
     if cfg.ablation is None:
         return [cfg]
     single = replace(cfg, ablation=None)
-    if not cfg.ablation.tables:
+    if not cfg.ablation.places:
         return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
     cells = set(cfg.ablation.cells)
-    rows = [row for row in paper_rows() if row["table"] in cfg.ablation.tables and cells.issuperset(row["runs"])]
+    rows = [row for row in paper_rows() if row["place"] in cfg.ablation.places and cells.issuperset(row["runs"])]
     distinct = {json.dumps([row["runs"], row["views"], row["q"]]): row for row in rows}.values()
     return [
         replace(
@@ -145,12 +149,15 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
+    require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
     missing = []
     for one in evaluations(cfg):
         try:
             if cfg.plan.dry_run:
                 evaluated_runs(one)
                 print(f"to evaluate: {' + '.join(one.runs or [run_name(one)])}, {method_name(one.eval_method.views)}")
+            elif cfg.submission is not None:
+                submit(one)
             else:
                 evaluate(one)
         except UserError as error:
@@ -159,14 +166,37 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
         raise UserError("\n".join(dict.fromkeys(missing)))
 
 
+def posterior_of(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the posteriors asked for, (images, classes), and the images that it covers."""
+    arrays = [array for run in runs for array in arrays_of(cfg, run, images)]
+    compute_missing(cfg, arrays)
+    loaded, named = [], set()
+    for array in arrays:
+        rows, covered = posteriors.load(array.path, len(images))
+        unreadable = [images.path(index) for index in np.flatnonzero(~covered) if index not in named]
+        refuse_unreadable(unreadable, cfg.data.skip_corrupt)
+        named.update(np.flatnonzero(~covered))
+        loaded.append(rows)
+    return posteriors.mean(loaded), np.array([index not in named for index in range(len(images))])
+
+
+def submit(cfg: EvaluateConfig) -> None:
+    """Write the file for ILSVRC's test server instead of scoring labelled images."""
+    require(not cfg.data.skip_corrupt, "every test image needs its labels: data.skip_corrupt=true is not for these")
+    runs, ids = evaluated_runs(cfg), submission.ilsvrc_ids(cfg)
+    classes = tuple(runs[0].record()["classes"])
+    numbers = submission.numbers(classes, ids)
+    images = evaluated_images(cfg, classes)
+    posterior, _ = posterior_of(cfg, runs, images)
+    submission.write(Path(cfg.submission), posterior, numbers)
+    print(f"{cfg.submission}: five labels for each of {len(images):,} images of {images.root}")
+
+
 def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     """Evaluate what the configuration names, print it, append its line; the line is returned."""
     runs = evaluated_runs(cfg)
-    images = listing(cfg.data, Path(cfg.dirs.cache), "val")
-    arrays = [array for run in runs for array in arrays_of(cfg, run, images)]
-    compute_missing(cfg, arrays)
-    posterior = posteriors.mean([posteriors.load(array.path, len(images)) for array in arrays])
-    line = result_line(cfg, runs, images, posterior)
+    images = evaluated_images(cfg, tuple(runs[0].record()["classes"]))
+    line = result_line(cfg, runs, images, *posterior_of(cfg, runs, images))
     path = Path(cfg.dirs.runs) / cfg.data.name / "results.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -175,10 +205,13 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     return line
 
 
-def result_line(cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior: np.ndarray) -> dict[str, Any]:
+def result_line(
+    cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior: np.ndarray, covered: np.ndarray
+) -> dict[str, Any]:
     """What is kept of an evaluation: what was done, with which code and data, the errors, and who was right where."""
     configs, records = [run.config() for run in runs], [run.record() for run in runs]
-    labels = np.array(images.labels)
+    labels, count = np.array(images.labels)[covered], int(covered.sum())
+    require(count > 0, f"none of the images in {images.root} can be read")
     line: dict[str, Any] = {
         "runs": [run.name for run in runs],
         "views": sorted(cfg.eval_method.views),
@@ -186,19 +219,23 @@ def result_line(cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior
         "softmax": cfg.eval_method.softmax,
         "ceil_mode": [own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs],
         "data": cfg.data.name,
-        "images": len(images),
+        "images": count,
+        "skipped": len(images) - count,
         "classes": len(images.classes),
     }
     for k in (1, 5):
-        right = posteriors.correct(posterior, labels, k)
+        right = posteriors.correct(posterior[covered], labels, k)
         wrong = int((~right).sum())
-        line[f"top{k}"] = round(100 * wrong / len(images), 4)
-        line[f"top{k}_interval"] = [round(end, 2) for end in posteriors.interval(wrong, len(images))]
+        line[f"top{k}"] = round(100 * wrong / count, 4)
+        line[f"top{k}_interval"] = [round(end, 2) for end in posteriors.interval(wrong, count)]
         line[f"top{k}_correct"] = base64.b64encode(np.packbits(right).tobytes()).decode()
     return line | {
         "crop": [own.data.crop for own in configs],
         "width": [own.data.width for own in configs],
         "seed": [own.seed for own in configs],
+        "draw": [own.init.draw for own in configs],
+        "from_a": [own.init.from_a for own in configs],
+        "default_draw": cfg.data.draw,
         "precision": cfg.trainer.precision,
         "weights_sha256": [record["weights_sha256"] for record in records],
         "images_sha256": images.sha256,
@@ -209,9 +246,14 @@ def result_line(cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior
     }
 
 
-def paper_rows() -> list[dict[str, Any]]:
-    """The rows of Tables 3 to 6."""
+def paper_lines() -> list[dict[str, Any]]:
+    """Every row of the paper's Tables 1 to 12, and what section 4.1 says of small filters; "place" says where from."""
     return [json.loads(text) for text in PAPER.read_text().splitlines()]
+
+
+def paper_rows() -> list[dict[str, Any]]:
+    """The rows that name runs of this grid with views and test scales: Tables 3 to 6, and section 4.1."""
+    return [row for row in paper_lines() if "runs" in row and row["place"] != "Table 7"]
 
 
 def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
@@ -220,8 +262,8 @@ def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
     asked = {cell: sorted(q) for cell, q in zip(cells, line["q"], strict=True)}
     found = None
     for row in paper_rows():
-        if dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]:
-            found = row
+        same = dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]
+        found = row if same and row["top1"] is not None else found
     return found
 
 
@@ -229,10 +271,9 @@ def shown(line: dict[str, Any], images: Listing) -> str:
     """The result as a person reads it."""
     scales = {tuple(q) for q in line["q"]}
     crop = line["crop"][0]
-    lines = [
-        "",
-        f"{' + '.join(line['runs'])}, {method_name(line['views'])}, {line['images']:,} images of {images.root}",
-    ]
+    left_out = f", {line['skipped']} more could not be read" if line["skipped"] else ""
+    nets = " + ".join(line["runs"])
+    lines = ["", f"{nets}, {method_name(line['views'])}, {line['images']:,} images of {images.root}{left_out}"]
     for q in sorted(scales):
         mode = line["ceil_mode"][0]
         sides = ", ".join(str(map_side(real_pixels(value, crop), mode) - map_side(crop) + 1) for value in q)
@@ -243,5 +284,5 @@ def shown(line: dict[str, Any], images: Listing) -> str:
     for k in (1, 5):
         low, high = line[f"top{k}_interval"]
         text = f"  top-{k} error     {line[f'top{k}']:7.2f} %   {low:5.2f} – {high:5.2f}"
-        lines.append(text + (f"      {row[f'top{k}']:5.1f} %  (Table {row['table']})" if row else ""))
+        lines.append(text + (f"      {row[f'top{k}']:5.1f} %  ({row['place']})" if row else ""))
     return "\n".join(lines)

@@ -33,6 +33,7 @@ NOT_IDENTITY = (
     "data.root",
     "data.val",
     "data.download",
+    "data.skip_corrupt",
     "data.draw",
     "data.dropout",
 )
@@ -105,6 +106,11 @@ class Run:
             name = f"{data.name}/{name}"
         return cls(name, Path(dirs_runs) / name)
 
+    @classmethod
+    def of(cls, folder: Path) -> "Run":
+        """The run in this folder, named by its last two parts."""
+        return cls(f"{folder.parent.name}/{folder.name}", folder)
+
     @property
     def weights(self) -> Path:
         return self.folder / "weights.pt"
@@ -159,11 +165,12 @@ class Run:
             self.refuse_another(cfg)
         with write_whole(self.folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.structured(train_part(cfg))).encode())
-        started = {"parent": None, "parent_sha256": None}
-        if parent is not None:
-            started = {"parent": parent.name, "parent_sha256": parent.record().get("weights_sha256")}
+        items: dict[str, Any] = {"run": self.name, "error": None}
         if not any((self.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
-            self.update_record(run=self.name, error=None, **started)
+            items |= {"parent": None, "parent_sha256": None}
+            if parent is not None:
+                items |= {"parent": parent.name, "parent_sha256": parent.record().get("weights_sha256")}
+        self.update_record(**items)
 
 
 def parent_config(cfg: TrainConfig, scales: Path) -> TrainConfig | None:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vgg import evaluation, posteriors, weights
-from vgg.config import EvaluateConfig, UserError
+from vgg.config import EvaluateConfig
 from vgg.data import UNREADABLE, decoding_workers, leave_signals_to_parent
-from vgg.images import Listing, listing
+from vgg.images import Listing, evaluated_images
 from vgg.module import channels_last
 from vgg.network import VGG
 from vgg.runs import Run, typed
@@ -36,43 +36,36 @@ class WholeImages(Dataset):
             return torch.zeros(0, dtype=torch.uint8), index
 
 
-def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """(readable images, their indices, indices of unreadable files)."""
+def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """(the readable images, their indices)."""
     whole = [(image, index) for image, index in items if image.numel()]
-    bad = [index for image, index in items if not image.numel()]
     images = torch.stack([image for image, _ in whole]) if whole else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
-    return images, torch.tensor([index for _, index in whole], dtype=torch.long), torch.tensor(bad, dtype=torch.long)
+    return images, torch.tensor([index for _, index in whole], dtype=torch.long)
 
 
-def sizes(images: Listing) -> list[tuple[int, int]]:
-    """(width, height) of every image, from the files' headers. Raises UserError with all files that have none."""
-    found, unreadable = [], []
+def sizes(images: Listing) -> list[tuple[int, int] | None]:
+    """(width, height) of every image, from the files' headers; None where a file has none."""
+    found: list[tuple[int, int] | None] = []
     for index in range(len(images)):
         try:
             with Image.open(images.path(index), formats=FORMATS) as image:
                 found.append(image.size)
         except UNREADABLE:
-            unreadable.append(str(images.path(index)))
-    refuse(unreadable)
+            found.append(None)
     return found
 
 
-def batches(sizes: list[tuple[int, int]], side: int, count: int) -> list[list[int]]:
+def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[list[int]]:
     """Indices in batches of equal rescaled shape, large ones first: memory is at its highest at the start."""
     shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, size in enumerate(sizes):
-        shapes[rescaled_size(size, side)].append(index)
+        if size is not None:
+            shapes[rescaled_size(size, side)].append(index)
     return [
         indices[start : start + count]
         for _, indices in sorted(shapes.items(), key=lambda item: -max(item[0]))
         for start in range(0, len(indices), count)
     ]
-
-
-def refuse(paths: list[str]) -> None:
-    if paths:
-        listed = "\n  ".join(paths)
-        raise UserError(f"{len(paths)} of the images to evaluate cannot be read; repair or remove them:\n  {listed}")
 
 
 class Scoring(pl.LightningModule):
@@ -83,11 +76,9 @@ class Scoring(pl.LightningModule):
         self.net, self.view, self.softmax = net.to(memory_format=torch.channels_last), view, softmax
         self.rows = np.zeros((len(images), net.fc8.out_channels), dtype=np.float32)
         self.covered = np.zeros(len(images), dtype=bool)
-        self.unreadable: list[int] = []
 
-    def test_step(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
-        images, indices, bad = batch
-        self.unreadable += bad.tolist()
+    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, indices = batch
         if len(indices):
             found = evaluation.posteriors(self.net, channels_last(images), self.view, self.softmax)
             self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
@@ -97,14 +88,15 @@ class Scoring(pl.LightningModule):
 def score(request: Path) -> None:
     """Compute and keep the arrays that the request names: one run's, over the ranks of its trainer.
 
-    The request is a YAML file: `run`, `tasks` (view, q, path) and the evaluation's configuration.
+    The request is a YAML file: `run`, `tasks` (view, q, path) and the evaluation's configuration. An image that cannot
+    be read has no row; where such images may not be skipped, the first array is the last.
     """
     content = OmegaConf.load(request)
     cfg = typed(content.config, EvaluateConfig)
-    net, _ = weights.load(Run.named(content.run, cfg.dirs.runs))
+    net, classes = weights.load(Run.named(content.run, cfg.dirs.runs))
     if cfg.ceil_mode is not None:
         net.ceil_mode = cfg.ceil_mode
-    images = listing(cfg.data, Path(cfg.dirs.cache), "val")
+    images = evaluated_images(cfg, classes)
     shapes = sizes(images)
     trainer = lightning_trainer(cfg.trainer, logger=False)
     for task in content.tasks:
@@ -120,12 +112,13 @@ def score(request: Path) -> None:
         scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
         trainer.test(scoring, loader, verbose=False)
         shard = Path(f"{task.path}.rank{trainer.global_rank}")
-        refuse([str(images.path(index)) for index in scoring.unreadable])
         posteriors.save(shard, scoring.rows, scoring.covered)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             merge([Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)], Path(task.path))
         trainer.strategy.barrier()
+        if not cfg.data.skip_corrupt and not posteriors.load(Path(task.path), len(images))[1].all():
+            break
     wait_for_ranks(trainer)
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from vgg.config import REPOSITORY, UserError, require
 from vgg.files import write_whole
-from vgg.results import method_name, paper_rows
+from vgg.results import method_name, paper_lines
 
 TITLES = {
-    3: "Table 3: dense, one test scale (section 4.1)",
-    4: "Table 4: dense, several test scales (section 4.2)",
-    5: "Table 5: dense, multi-crop, and both (section 4.3)",
-    6: "Table 6: several nets (section 4.4)",
+    "Table 3": "Table 3: dense, one test scale (section 4.1)",
+    "section 4.1": "Section 4.1: two 3x3 layers against one 5x5, on a centre crop",
+    "Table 4": "Table 4: dense, several test scales (section 4.2)",
+    "Table 5": "Table 5: dense, multi-crop, and both (section 4.3)",
+    "Table 6": "Table 6: several nets (section 4.4)",
+    "Table 7": "Table 7: beside others (section 4.5)",
 }
-HEADER = ("net", "evaluation", "Q", "top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
+ERRORS = ("top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
 SETTINGS = ("views", "softmax", "ceil_mode", "precision", "images_sha256")
 TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
 
@@ -76,31 +78,48 @@ def net_name(cell: str) -> str:
     return f"{model} {TRAINING_SCALES[scale]}" + (" FC only" if rest[0] else "")
 
 
+def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[str]:
+    """Our error and its interval, the paper's, and the difference in points; a dash where there is none."""
+    paper = f"{row[key]:.1f}" if row[key] is not None else "–"
+    if above := row.get(f"{key}_above"):
+        paper = f"{above['runs'][0].split('-')[0]} + {above['points']:.1f}"
+    if not ours:
+        return ["–", "–", paper, "–"]
+    found = [line[key] for line in ours]
+    spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
+    low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
+    difference = f"{mean(found) - row[key]:+.1f}" if row[key] is not None else "–"
+    return [f"{mean(found):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]
+
+
 def row_cells(row: dict[str, Any], ours: list[dict[str, Any]]) -> list[str]:
     """One line of a table as text."""
-    scales = row["q"] if len(row["runs"]) > 2 else row["q"][:1]
-    shown_q = "each its own" if len(row["runs"]) > 2 else ", ".join(map(str, scales[0]))
-    cells = [" + ".join(map(net_name, row["runs"])), method_name(row["views"]), shown_q]
-    for key in ("top1", "top5"):
-        paper = f"{row[key]:.1f}"
-        if not ours:
-            cells += ["–", "–", paper, "–"]
-            continue
-        errors = [line[key] for line in ours]
-        spread = f" ± {stdev(errors):.1f}" if len(errors) > 1 else ""
-        low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
-        cells += [f"{mean(errors):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, f"{mean(errors) - row[key]:+.1f}"]
-    return [*cells, str(len(ours)) if ours else "–"]
+    if "method" in row:
+        left = [row["method"], str(row["nets"])]
+    else:
+        many = len(row["runs"]) > 2
+        nets = f"{len(row['runs'])} nets, the ILSVRC submission" if many else " + ".join(map(net_name, row["runs"]))
+        left = [nets, method_name(row["views"]), "each its own" if many else ", ".join(map(str, row["q"][0]))]
+    cells = [*left, *errors(row, ours, "top1"), *errors(row, ours, "top5"), str(len(ours)) if ours else "–"]
+    if "top5_test" in row:
+        cells.append("–" if row["top5_test"] is None else f"{row['top5_test']:.1f}")
+    return cells
+
+
+def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of one of the paper's tables, ours beside the paper's."""
+    rows = [row for row in paper_lines() if row["place"] == place]
+    header = [*(("method", "nets") if "method" in rows[0] else ("net", "evaluation", "Q")), *ERRORS]
+    header += ["paper's test"] if "top5_test" in rows[0] else []
+    return header, [row_cells(row, matching(row, lines) if "runs" in row else []) for row in rows]
 
 
 def rendered(data: str, runs: Path, form: str) -> str:
-    """Tables 3 to 6 for one data set as text, markdown or csv."""
+    """Tables 3 to 7 for one data set as text, markdown or csv."""
     lines = results(data, runs)
-    rows = paper_rows()
     parts = [described(data, lines)] if form != "csv" else []
-    for table, title in TITLES.items():
-        body = [row_cells(row, matching(row, lines)) for row in rows if row["table"] == table]
-        parts.append({"text": text_table, "markdown": markdown_table, "csv": csv_table}[form](title, body))
+    table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
+    parts += [table_of(title, *table(place, lines)) for place, title in TITLES.items()]
     return ("\n\n" if form != "csv" else "\n").join(parts)
 
 
@@ -109,29 +128,32 @@ def described(data: str, lines: list[dict[str, Any]]) -> str:
     if not lines:
         return f"Nothing was evaluated on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
     last = lines[-1]
+    left_out = f" ({last['skipped']} more could not be read)" if last.get("skipped") else ""
     return (
-        f"Ours: {data}, {last['images']:,} validation images, {last['classes']} classes, {last['crop'][0]} crop, width "
-        f"{last['width'][0]:g}. The paper: ILSVRC-2012 validation, 50,000 images. Errors in %, differences in points, "
-        "intervals by Wilson."
+        f"Ours: {data}, {last['images']:,} validation images{left_out}, {last['classes']} classes, crop "
+        f"{last['crop'][0]}, width {last['width'][0]:g}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
+        "Errors in %, differences in points, 95 % intervals by Wilson."
     )
 
 
-def text_table(title: str, body: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(HEADER, *body, strict=True)]
+def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
+    left = header.index("top-1")
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) if place < 3 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in (HEADER, *body))
+        "  ".join(cell.ljust(width) if place < left else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
+        for pairs in (zip(row, widths, strict=True) for row in (header, *body))
     ]
     return "\n".join([title, lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
 
 
-def markdown_table(title: str, body: list[list[str]]) -> str:
-    marks = [":--" if place < 3 else "--:" for place in range(len(HEADER))]
-    return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (HEADER, marks, *body))])
+def markdown_table(title: str, header: list[str], body: list[list[str]]) -> str:
+    left = header.index("top-1")
+    marks = [":--" if place < left else "--:" for place in range(len(header))]
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (header, marks, *body))])
 
 
-def csv_table(title: str, body: list[list[str]]) -> str:
+def csv_table(title: str, header: list[str], body: list[list[str]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([["table", *HEADER], *([title.split(":")[0], *row] for row in body)])
+    writer.writerows([["table", *header], *([title.split(":")[0], *row] for row in body)])
     return file.getvalue().rstrip()

@@ -81,11 +81,12 @@ def loggers(cfg: TrainConfig, run: Run) -> list[Logger]:
 
 def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
     """The Lightning trainer for these devices; training and evaluation share it."""
-    several = how.strategy == "ddp" or how.devices != 1
+    several = how.strategy == "ddp" or how.devices != 1 or how.num_nodes > 1
     try:
         return pl.Trainer(
             accelerator=how.accelerator,
             devices=how.devices,
+            num_nodes=how.num_nodes,
             # The only buffer, the mean, never changes; broadcast at every forward pass, it would set ranks with unequal
             # numbers of validation batches waiting for one another.
             strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
@@ -118,17 +119,17 @@ def accumulation(cfg: TrainConfig, ranks: int) -> int:
     return share // (micro_batch or share)
 
 
-def fit(folder: Path) -> None:
-    """Train or resume the run in this folder until it is finished. The same call again goes on where it stopped."""
-    run = Run(f"{folder.parent.name}/{folder.name}", folder)
-    cfg = run.config()
+def fit(run: Run) -> None:
+    """Train or resume this run until it is finished. The same call again goes on where it stopped."""
+    folder, cfg = run.folder, run.config()
     finite = FiniteLoss()
     plateau = Plateau(cfg.data.patience)
+    lines = EpochLines(run.name, cfg.data.batch)
     callbacks = [
         finite,
         plateau,
         Checkpoints(run.name, folder / "last.ckpt", cfg.trainer.checkpoint_minutes, finite),
-        EpochLines(run.name, cfg.data.batch),
+        lines,
     ]
     if sys.stderr.isatty():
         callbacks.append(Bar(leave=False))
@@ -156,8 +157,11 @@ def fit(folder: Path) -> None:
             "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
         ) from error
     if trainer.is_global_zero:
-        run.update_record(epochs=trainer.current_epoch, validation=plateau.errors)
+        run.update_record(
+            epochs=trainer.current_epoch, validation=plateau.errors, images_per_second=round(lines.speed, 1)
+        )
         weights.save(run, net, classes)
         for name in ("last.ckpt", "previous.ckpt"):
             (folder / name).unlink(missing_ok=True)
+    trainer.strategy.barrier()  # no rank ends before the weights are there
     wait_for_ranks(trainer)
