@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import composed
+from omegaconf import OmegaConf
 
 from vgg import plan, results
 from vgg.config import UserError
@@ -159,9 +160,13 @@ def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):
         run.prepare(composed("data.lr=0.01"), None)
 
 
-def test_a_stored_configuration_reads_back_the_same(tmp_path):
+def test_a_stored_configuration_reads_back_the_same_also_when_it_is_older_than_a_key(tmp_path):
     run, cfg = Run.named("digits/D-jitter", tmp_path), composed("tag=x", "init.from_a=false")
     run.prepare(cfg, None)
+    assert run.config() == cfg
+    stored = OmegaConf.load(run.folder / "config.yaml")
+    del stored["weights"], stored.trainer["launch"], stored.data["skip_corrupt"]
+    OmegaConf.save(stored, run.folder / "config.yaml")
     assert run.config() == cfg
 
 

@@ -13,6 +13,7 @@ def evaluation(**more):
     """A line of results.jsonl as an evaluation of D-jitter would append it."""
     return {
         "runs": ["digits/D-jitter"],
+        "cells": ["D-jitter"],
         "views": ["dense", "multicrop"],
         "q": [[256, 384, 512]],
         "softmax": "last",
@@ -97,6 +98,6 @@ def test_results_are_kept_by_a_command_and_a_damaged_line_is_named(runs):
 
 def test_the_papers_row_is_found_for_the_same_nets_views_and_scales():
     assert results.paper_row(evaluation())["top1"] == 24.4
-    assert results.paper_row(evaluation(runs=["photos/D-jitter"]))["top1"] == 24.4
-    assert results.paper_row(evaluation(runs=["digits/D-jitter-noA"])) is None
+    assert results.paper_row(evaluation(runs=["caffe/D"]))["top1"] == 24.4
+    assert results.paper_row(evaluation(cells=["D-jitter-noA"])) is None
     assert results.paper_row(evaluation(q=[[256]])) is None

@@ -227,6 +227,16 @@ def test_other_training_images_under_a_started_run_are_refused(scenes, tmp_path)
         data.load_state_dict({"images_sha256": "of other images"})
 
 
+def test_bf16_trains_and_16_is_refused_on_a_cpu_instead_of_becoming_bf16(scenes, tmp_path):
+    options = ("model=A", "train_scale=S256", "data.epochs=1", "logger=csv", *TINY, f"data.root={scenes}")
+    output = run(tmp_path, "train.py", *options, "trainer.precision=16-mixed", status=1)
+    assert "trainer.precision=16-mixed" in output
+    assert "bf16-mixed" in output
+    run(tmp_path, "train.py", *options, "trainer.precision=bf16-mixed", "tag=b")
+    net, _ = weights.load(Run.named("scenes/A-256-b", tmp_path / "runs"))
+    assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+
+
 def test_batch_divides_over_devices_and_micro_batches_or_is_refused():
     assert training.accumulation(composed("data.batch=32"), 2) == 1
     assert training.accumulation(composed("data.batch=32", "trainer.micro_batch=4"), 2) == 4

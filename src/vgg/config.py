@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # the columns of Table 1, and section 4.1's shallow net
 STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
 DRAWS = ("std001", "literal", "glorot", "kaiming")
+PUBLISHED = {"torchvision": ("A", "B", "D", "E"), "caffe": ("D", "E")}  # weights that the world has
 VIEWS = ("dense", "multicrop", "center", "tencrop")
 
 
@@ -99,6 +100,18 @@ class Init:
 
 
 @dataclass
+class Weights:
+    """Published weights to evaluate without any training, or to start from."""
+
+    source: str | None  # torchvision or caffe
+    path: str | None  # the file on disk; torchvision's are fetched where it is not given
+
+    def __post_init__(self) -> None:
+        if self.source is not None:
+            choice("weights.source", self.source, tuple(PUBLISHED))
+
+
+@dataclass
 class Optimizer:
     momentum: float
     weight_decay: float
@@ -171,7 +184,9 @@ class Dirs:
 @dataclass
 class Plan:
     dry_run: bool  # print the plan, with what is missing and how long it may take, and stop
-    images_per_second: float | None  # net D's training speed, for that estimate; null: as finished runs were measured
+    images_per_second: float | None = (
+        None  # net D's training speed, for that estimate; null: as finished runs were measured
+    )
 
     def __post_init__(self) -> None:
         require(
@@ -198,6 +213,7 @@ class TrainConfig:
     train_scale: TrainScale
     data: Data
     init: Init
+    weights: Weights
     layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
     optimizer: Optimizer
     seed: int
@@ -206,12 +222,15 @@ class TrainConfig:
     trainer: Trainer
     logger: Logger
     dirs: Dirs
-    plan: Plan = field(default_factory=lambda: Plan(False, None))
+    plan: Plan = field(default_factory=lambda: Plan(dry_run=False))
     ablation: Ablation | None = None  # a named plan instead of one cell
 
     def __post_init__(self) -> None:
         choice("layers", self.layers, ("all", "fc"))
         require(self.seed >= 0, f"seed={self.seed} is negative")
+        if self.weights.source is not None:
+            choice(f"weights={self.weights.source} with model", self.model.name, PUBLISHED[self.weights.source])
+            require(self.init.parent is None, "init.parent and weights= are two things to start from: give one")
         if self.tag is not None:
             require(self.tag.isalnum(), f"tag={self.tag!r}: letters and digits only")
 

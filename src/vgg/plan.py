@@ -57,6 +57,14 @@ def lineage(cfg: TrainConfig) -> list[Step]:
     if run.finished:
         run.refuse_another(cfg)
         return [Step(run, cfg, None)]
+    if cfg.weights.source is not None:
+        from vgg.published import imported  # which imports torch
+
+        require(
+            (cfg.data.crop, cfg.data.width) == (224, 1),
+            f"weights={cfg.weights.source} are of nets for 224 crops at full width: add data.crop=224 data.width=1",
+        )
+        return [Step(run, cfg, imported(cfg))]
     if cfg.init.parent is not None:
         parent = Run.named(cfg.init.parent, cfg.dirs.runs, cfg.data)
         require(parent.finished, f"init.parent={cfg.init.parent}: no finished run in {parent.folder}")

@@ -47,6 +47,10 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
     """The finished runs that the configuration names. Raises UserError with the command that trains a missing one."""
     if cfg.runs is None:
         run = Run.named(run_name(cfg), cfg.dirs.runs)
+        if cfg.weights.source is not None and not run.finished:  # not trained further: the published net itself
+            from vgg.published import imported  # which imports torch
+
+            return [imported(cfg)]
         require(run.finished, f"{run.name} is not trained. Train it:\n  {plan.command(cfg)}")
         return [run]
     require(len(set(cfg.runs)) == len(cfg.runs) > 0, "runs is empty or names a run twice")
@@ -57,10 +61,13 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
 
 
 def test_scales(cfg: EvaluateConfig, run: Run) -> list[int]:
-    """The test scales Q of this run in the paper's pixels: those given, or the rule for its training scale."""
+    """The test scales Q of this run in the paper's pixels: those given, or the rule for its training scale.
+
+    Of a published net the configuration says what scale that was.
+    """
     if cfg.test_scale.q is not None:
         return list(cfg.test_scale.q)
-    scale = run.config().train_scale
+    scale = cfg.train_scale if run.published else run.config().train_scale
     rule = {"single": single_scale, "multi": multi_scale}[cfg.test_scale.rule]
     return list(rule(scale.smin, scale.smax))
 
@@ -68,7 +75,8 @@ def test_scales(cfg: EvaluateConfig, run: Run) -> list[int]:
 def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
     """Every (run, view, Q) whose posteriors this evaluation averages for one run."""
     record, own = run.record(), run.config()
-    same_classes(tuple(record["classes"]), images.classes, f"{run.name} cannot be scored on {images.root}")
+    if not (run.published and len(record["classes"]) == len(images.classes)):  # which knows no folder's names
+        same_classes(tuple(record["classes"]), images.classes, f"{run.name} cannot be scored on {images.root}")
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
     window = map_side(own.data.crop, own.model.ceil_mode)
     require(
@@ -229,21 +237,29 @@ def result_line(
         line[f"top{k}"] = round(100 * wrong / count, 4)
         line[f"top{k}_interval"] = [round(end, 2) for end in posteriors.interval(wrong, count)]
         line[f"top{k}_correct"] = base64.b64encode(np.packbits(right).tobytes()).decode()
-    return line | {
-        "crop": [own.data.crop for own in configs],
-        "width": [own.data.width for own in configs],
-        "seed": [own.seed for own in configs],
-        "draw": [own.init.draw for own in configs],
-        "from_a": [own.init.from_a for own in configs],
-        "default_draw": cfg.data.draw,
-        "precision": cfg.trainer.precision,
-        "weights_sha256": [record["weights_sha256"] for record in records],
-        "images_sha256": images.sha256,
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "pillow")},
-    }
+    return (
+        line
+        | {
+            "crop": [own.data.crop for own in configs],
+            "width": [own.data.width for own in configs],
+            "cells": [
+                f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
+                for run, own in zip(runs, configs, strict=True)
+            ],
+            "source_sha256": [record.get("source_sha256") for record in records],  # of published weights' files
+            "seed": [own.seed for own in configs],
+            "draw": [own.init.draw for own in configs],
+            "from_a": [own.init.from_a for own in configs],
+            "default_draw": cfg.data.draw,
+            "precision": cfg.trainer.precision,
+            "weights_sha256": [record["weights_sha256"] for record in records],
+            "images_sha256": images.sha256,
+            "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "commit": commit(),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "pillow")},
+        }
+    )
 
 
 def paper_lines() -> list[dict[str, Any]]:
@@ -258,8 +274,7 @@ def paper_rows() -> list[dict[str, Any]]:
 
 def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
     """The paper's row for the same nets, views and scales, whatever the data; the last where several tables have it."""
-    cells = [name.split("/")[1] for name in line["runs"]]
-    asked = {cell: sorted(q) for cell, q in zip(cells, line["q"], strict=True)}
+    asked = {cell: sorted(q) for cell, q in zip(line["cells"], line["q"], strict=True)}
     found = None
     for row in paper_rows():
         same = dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vgg.config import STARTS_FROM_A, Data, TrainConfig, UserError, require
+from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, UserError, require
 from vgg.files import write_whole
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
@@ -34,6 +34,7 @@ NOT_IDENTITY = (
     "data.val",
     "data.download",
     "data.skip_corrupt",
+    "weights.path",
     "data.draw",
     "data.dropout",
 )
@@ -86,6 +87,8 @@ def run_name(cfg: TrainConfig) -> str:
         name += f"-{cfg.init.draw}"
     if not cfg.init.from_a:
         name += "-noA"
+    if cfg.weights.source:
+        name += f"-{cfg.weights.source}"
     if cfg.seed != 1:
         name += f"-seed{cfg.seed}"
     return name + (f"-{cfg.tag}" if cfg.tag else "")
@@ -116,13 +119,23 @@ class Run:
         return self.folder / "weights.pt"
 
     @property
+    def published(self) -> bool:
+        """Whether these are weights from elsewhere, written here at their first use."""
+        return "source_sha256" in self.record()
+
+    @property
     def finished(self) -> bool:
         return self.weights.is_file()
 
     def config(self) -> TrainConfig:
         path = self.folder / "config.yaml"
         require(path.is_file(), f"there is no run {self.name}: {path} is missing")
-        return typed(OmegaConf.load(path), TrainConfig)
+        stored = OmegaConf.load(path)
+        options = {"data": stored.data.form, "trainer": "auto", "weights": "none"}
+        for group, option in options.items():  # a key that is younger than the run has its option's default
+            defaults = OmegaConf.load(REPOSITORY / "conf" / group / f"{option}.yaml")
+            stored[group] = OmegaConf.merge(defaults, stored.get(group, {}))
+        return typed(stored, TrainConfig)
 
     def record(self) -> dict[str, Any]:
         path = self.folder / "record.json"

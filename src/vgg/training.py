@@ -18,27 +18,28 @@ from vgg.network import VGG
 from vgg.runs import Run, flat
 
 
-def initial_net(cfg: TrainConfig, run: Run, classes: int) -> VGG:
+def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> VGG:
     """Random weights, then net A's layers or all of the parent's, as recorded when the run was prepared."""
-    net = weights.build(cfg, classes)
+    net = weights.build(cfg, len(classes))
     initialise.draw(net, cfg.init.draw, cfg.seed)
     parent_name = run.record()["parent"]
     if parent_name is None:
         return net
     parent = Run.named(parent_name, cfg.dirs.runs)
-    source, _ = weights.load(parent)
+    source, source_classes = weights.load(parent)
     layers = [name for name, _ in net.named_children()]
-    if cfg.train_scale.parent is None and cfg.init.parent is None:
+    whole = cfg.train_scale.parent or cfg.init.parent or cfg.weights.source  # otherwise net A's layers
+    if not whole:
         layers = list(initialise.A_LAYERS)
     elif odd := {name for name, _ in source.named_children()} ^ set(layers):
         raise UserError(f"{run.name} cannot start from {parent.name}: only one of them has {', '.join(sorted(odd))}")
-    elif source.fc8.out_channels != classes:
+    elif not weights.same_outputs(source_classes, classes):
         layers.remove("fc8")
     try:
         copied = initialise.copy_layers(net, source.state_dict(), layers)
     except ValueError as error:
         raise UserError(f"{run.name} cannot start from {parent.name}: {error}") from error
-    if cfg.train_scale.parent or cfg.init.parent:
+    if whole:
         net.mean.copy_(source.mean)
     fresh = [name for name, _ in net.named_children() if name not in copied]
     print(f"{run.name}: from {parent.name} {', '.join(copied)}; random: {', '.join(fresh) or 'none'}", flush=True)
@@ -83,7 +84,7 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
     """The Lightning trainer for these devices; training and evaluation share it."""
     several = how.strategy == "ddp" or how.devices != 1 or how.num_nodes > 1
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=how.accelerator,
             devices=how.devices,
             num_nodes=how.num_nodes,
@@ -99,6 +100,11 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
         )
     except MisconfigurationException as error:
         raise UserError(f"trainer.accelerator={how.accelerator}: {error}") from error
+    require(
+        trainer.precision == how.precision,
+        f"trainer.precision={how.precision}: this device has no such thing, on a CPU take {trainer.precision}",
+    )
+    return trainer
 
 
 def wait_for_ranks(trainer: pl.Trainer) -> None:
@@ -145,7 +151,7 @@ def fit(run: Run) -> None:
     data = ImageData(cfg, folder)
     classes = data.train.classes
     checkpoint = readable_checkpoint(run)
-    net = initial_net(cfg, run, len(classes)) if checkpoint is None else weights.build(cfg, len(classes))
+    net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
     try:
         trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except UserError as error:

@@ -1,6 +1,7 @@
 """The weights of a finished run: one file of tensors and plain values, read with weights_only=True."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def save(run: Run, net: VGG, classes: tuple[str, ...]) -> str:
     with write_whole(run.weights) as file:
         torch.save({"state_dict": state, "classes": list(classes), "run": run.name}, file)
     return sha
+
+
+def same_outputs(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether fc8's outputs mean the same: the same class names, or ImageNet's 1,000 by names and by synset ids."""
+    synsets = all(re.fullmatch(r"n\d{8}", name) for name in other)
+    return one == other or (len(one) == len(other) == 1000 and synsets)
 
 
 def load(run: Run) -> tuple[VGG, tuple[str, ...]]:

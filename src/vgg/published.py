@@ -1,0 +1,176 @@
+"""Published weights as finished runs, `torchvision/D` and `caffe/D`: torchvision's, and the authors' own from Caffe.
+
+A published net keeps its own mean; a standard deviation and BGR order are folded into conv1_1, so that every net takes
+RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padded border.
+"""
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from torch import Tensor
+
+from vgg.config import TrainConfig, UserError, Weights, require
+from vgg.network import FC_LAYERS, TABLE_1
+from vgg.runs import Run, train_part
+from vgg.weights import build, read_tensors, save
+
+TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
+TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+LEGACY_DIMENSIONS = ("num", "channels", "height", "width")  # of a blob, before it had a shape
+CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB in 0..255; the files take BGR
+
+
+def layer_names(model: str) -> list[str]:
+    """conv1_1 … fc8 of a column of Table 1, in order."""
+    convolutions = [
+        f"conv{block}_{place}"
+        for block, column in enumerate(TABLE_1[model], start=1)
+        for place, _ in enumerate(column.replace(" LRN", "").split(), start=1)
+    ]
+    return [*convolutions, *FC_LAYERS]
+
+
+def from_torchvision(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Our state_dict from torchvision's: the standard deviation folded, the FC layers as convolutions."""
+    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in state))
+    names = layer_names(model)
+    if len(modules) != len(names):
+        raise ValueError(f"it has {len(modules)} layers, {TORCHVISION[model]} has {len(names)}")
+    found = {
+        f"{name}.{what}": state[f"{module}.{what}"].clone()
+        for name, module in zip(names, modules, strict=True)
+        for what in ("weight", "bias")
+    }
+    for name in FC_LAYERS:
+        weight = found[f"{name}.weight"]
+        window = 7 if name == "fc6" else 1
+        found[f"{name}.weight"] = weight.view(len(weight), -1, window, window)
+    found["conv1_1.weight"] /= 255 * torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1)
+    found["mean"] = 255 * torch.tensor(TORCHVISION_MEAN)
+    return found
+
+
+def caffe_net() -> type[Message]:
+    """The parts of Caffe's NetParameter that hold weights: layers in its old V1 form, and in the newer one."""
+    field, file = (
+        FieldDescriptorProto,
+        FileDescriptorProto(name="caffe_weights.proto", package="caffe", syntax="proto2"),
+    )
+
+    def message(name: str, *fields: tuple[str, int, int, str | None]) -> None:
+        made = file.message_type.add(name=name)
+        for key, number, kind, of in fields:
+            repeated = key in ("layers", "layer", "blobs", "data", "dim")
+            label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+            one = made.field.add(name=key, number=number, type=kind, label=label, type_name=of and f".caffe.{of}")
+            one.options.packed = repeated and of is None
+
+    dimensions = [(name, number, field.TYPE_INT32, None) for number, name in enumerate(LEGACY_DIMENSIONS, start=1)]
+    message("BlobShape", ("dim", 1, field.TYPE_INT64, None))
+    blob = [("data", 5, field.TYPE_FLOAT, None), ("shape", 7, field.TYPE_MESSAGE, "BlobShape")]
+    message("BlobProto", *dimensions, *blob)
+    name, blobs = ("name", 4, field.TYPE_STRING, None), ("blobs", 6, field.TYPE_MESSAGE, "BlobProto")
+    message("V1LayerParameter", name, blobs)
+    name, blobs = ("name", 1, field.TYPE_STRING, None), ("blobs", 7, field.TYPE_MESSAGE, "BlobProto")
+    message("LayerParameter", name, blobs)
+    old, new = (
+        ("layers", 2, field.TYPE_MESSAGE, "V1LayerParameter"),
+        ("layer", 100, field.TYPE_MESSAGE, "LayerParameter"),
+    )
+    message("NetParameter", old, new)
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+
+
+def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
+    """Our state_dict from a caffemodel of the authors, BGR turned to RGB in conv1_1. ValueError for another file."""
+    net = caffe_net().FromString(content)
+    blobs = {layer.name: layer.blobs for layer in (*net.layers, *net.layer) if layer.blobs}
+    found: dict[str, Tensor] = {"mean": torch.tensor(CAFFE_MEAN)}
+    for name in layer_names(model):
+        if name not in blobs:
+            raise ValueError(f"it has no layer {name}, but {', '.join(blobs) or 'none'}")
+        weight, bias = (torch.from_numpy(np.array(one.data, dtype=np.float32)) for one in blobs[name])
+        if name in FC_LAYERS:  # (inputs, outputs) in two of four legacy dimensions, inputs in the order C, H, W
+            window = 7 if name == "fc6" else 1
+            weight = weight.view(len(bias), -1, window, window)
+        else:
+            kernel = int(TABLE_1[model][int(name[4]) - 1].split()[int(name[6:]) - 1].split("-")[0])
+            weight = weight.view(len(bias), -1, kernel, kernel)
+        found[f"{name}.weight"], found[f"{name}.bias"] = weight, bias
+    found["conv1_1.weight"] = found["conv1_1.weight"].flip(1)
+    return found
+
+
+def read(cfg: TrainConfig) -> tuple[dict[str, Tensor], Path]:
+    """Our state_dict of the published weights of this net, and the file that they came from."""
+    source, model = cfg.weights.source, cfg.model.name
+    if source == "torchvision":
+        path = Path(cfg.weights.path) if cfg.weights.path else fetched(TORCHVISION[model])
+        state = read_tensors(path, {"features.0.weight", "classifier.6.bias"})
+        convert = partial(from_torchvision, state)
+    else:
+        path = Path(cfg.weights.path)
+        require(path.is_file(), f"weights.path={path}: no such file")
+        convert = partial(from_caffe, path.read_bytes())
+    try:
+        return convert(model), path
+    except (DecodeError, KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} does not hold {source}'s weights of net {model}: {error}") from error
+
+
+def fetched(name: str) -> Path:
+    """torchvision's file of a net, downloaded and checked against its sha256 if it is not there yet."""
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"could not fetch {weights.url}: {error}. A file on disk: weights.path=FILE") from error
+    return Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+
+
+def imported(cfg: TrainConfig) -> Run:
+    """The finished run of the published weights that the configuration names, written at their first use.
+
+    Raises UserError where a file on disk is not the one that the run was written from.
+    """
+    run = Run.named(f"{cfg.weights.source}/{cfg.model.name}", cfg.dirs.runs)
+    if run.finished:
+        if cfg.weights.path is not None:
+            known, now = run.record()["source_sha256"], sha256_of_file(Path(cfg.weights.path))
+            require(known == now, f"{run.folder} was made from another file than {cfg.weights.path}: remove the folder")
+        return run
+    state, path = read(cfg)
+    classes = len(state["fc8.bias"])
+    own = replace(
+        train_part(cfg),
+        data=replace(cfg.data, crop=224, width=1.0, classes=classes, name=cfg.weights.source),
+        weights=Weights(None, None),
+    )
+    net = build(own, classes)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit net {cfg.model.name}: {error}") from error
+    names = torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"]  # in the order of the synset ids
+    run.prepare(own, None)
+    run.update_record(source=path.name, source_sha256=sha256_of_file(path))
+    save(run, net, tuple(names) if classes == len(names) else tuple(map(str, range(classes))))
+    print(f"{run.name}: {classes} classes, from {path}, sha256 {run.record()['source_sha256'][:16]}…", flush=True)
+    return run
+
+
+def sha256_of_file(path: Path) -> str:
+    require(path.is_file(), f"weights.path={path}: no such file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
