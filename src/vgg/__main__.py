@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -55,6 +56,17 @@ def score(arguments: argparse.Namespace) -> None:
         end_workers()
 
 
+def check(arguments: argparse.Namespace) -> None:
+    from vgg.check import check
+    from vgg.data import end_workers
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save
+    try:
+        check(arguments.root, arguments.cache, arguments.all)
+    finally:
+        end_workers()
+
+
 def tables(arguments: argparse.Namespace) -> None:
     from vgg.tables import rendered
 
@@ -88,6 +100,15 @@ def figure(arguments: argparse.Namespace) -> None:
     print(path)
 
 
+def export(arguments: argparse.Namespace) -> None:
+    from vgg.export import export
+    from vgg.runs import Run
+
+    quiet()
+    path, use = export(Run.named(arguments.run, arguments.runs), arguments.format, arguments.output)
+    print(f"{path}: {use}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vgg", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -97,6 +118,16 @@ def main() -> None:
     command = commands.add_parser("score", help="compute the posteriors that evaluate.py asks for")
     command.add_argument("request", type=Path)
     command.set_defaults(call=score)
+    command = commands.add_parser("check", help="what images a folder has, and whether they are whole and readable")
+    command.add_argument("root", type=Path, help="what data.root= would name")
+    command.add_argument("--all", action="store_true", help="decode every image, and verify the archives' MD5s")
+    command.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vgg",
+        help="where indexes of archives are kept, and the images of parquet files (default: ~/.cache/vgg)",
+    )
+    command.set_defaults(call=check)
     for name, call, what in (
         ("tables", tables, "the paper's Tables 3 to 7, ours beside theirs"),
         ("claims", claims, "the paper's claims, each confirmed, denied or undecided"),
@@ -118,6 +149,12 @@ def main() -> None:
             command.add_argument("--format", choices=("text", "markdown"), default="text")
         if name == "figure":
             command.add_argument("--output", type=Path, help="default: results/DATA.svg")
+    command = commands.add_parser("export", help="a finished run's net for other programs")
+    command.add_argument("run", help="its name, as digits/D-jitter")
+    command.add_argument("--format", choices=("torchvision", "safetensors", "onnx"), required=True)
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.add_argument("--output", type=Path, help="default: the run's name in this folder")
+    command.set_defaults(call=export)
     arguments = parser.parse_args()
     if message := mistake(lambda: arguments.call(arguments)):
         sys.exit(f"error: {message}")

@@ -51,7 +51,7 @@ class TrainingCrops(Dataset):
         bad = -1
         for _ in range(ATTEMPTS):
             try:
-                image = decode(self.images.path(index))
+                image = decode(self.images.source(index))
                 break
             except UNREADABLE:
                 bad, index = index, int(rng.integers(len(self.images)))
@@ -106,7 +106,7 @@ class CentreCrops(Dataset):
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         index = self.indices[row]
         try:
-            image = decode(self.images.path(index))
+            image = decode(self.images.source(index))
         except UNREADABLE:
             return torch.zeros(3, self.crop, self.crop, dtype=torch.uint8), -1, index
         width, height = rescaled_size(image.size, self.side)
@@ -119,7 +119,7 @@ def training_colours(images: Listing, published_mean: tuple[float, ...] | None =
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for index in np.random.default_rng(0).permutation(len(images))[:COLOUR_SAMPLE]:
         try:
-            image = decode(images.path(index))
+            image = decode(images.source(index))
         except UNREADABLE:
             continue
         image.thumbnail((256, 256), Image.Resampling.BOX)

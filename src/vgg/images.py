@@ -5,8 +5,10 @@ import json
 import os
 import re
 import tarfile
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 from vgg import digits
@@ -18,24 +20,57 @@ MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where images are that are not in class folders: image i is in paths[of[i]], in the bytes from offsets[i] on.
+
+    Offset 0 is a file of its own: nothing in a tar is there.
+    """
+
+    paths: tuple[Path, ...]
+    of: array
+    offsets: array
+
+
+@dataclass(frozen=True)
 class Listing:
-    """The images of one split, in order: class folders by name, files by name. The index of an image is its row."""
+    """The images of one split, in order: classes by name, files by name. The index of an image is its row."""
 
     root: Path
     classes: tuple[str, ...]
-    files: tuple[str, ...]  # relative to root
+    files: tuple[str, ...]  # CLASS/NAME, relative to root where they are files in class folders
     sizes: tuple[int, ...]  # bytes
     labels: tuple[int, ...]
+    places: Places | None = None  # None: files in class folders
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def path(self, index: int) -> Path:
-        return self.root / self.files[index]
+    def place(self, index: int) -> tuple[Path, int]:
+        """The file that holds an image, and the offset of its first byte there."""
+        if self.places is None:
+            return self.root / self.files[index], 0
+        return self.places.paths[self.places.of[index]], self.places.offsets[index]
+
+    def path(self, index: int) -> Path | str:
+        """What messages call an image: its path, or ARCHIVE: CLASS/NAME."""
+        path, offset = self.place(index)
+        return f"{path}: {self.files[index]}" if offset else path
+
+    def source(self, index: int) -> Path | BytesIO:
+        """What `decode` reads an image from: its path, or its bytes out of an archive.
+
+        The archive is opened anew each time, so that worker processes share no position in it.
+        """
+        path, offset = self.place(index)
+        if not offset:
+            return path
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return BytesIO(file.read(self.sizes[index]))
 
     @cached_property
     def sha256(self) -> str:
-        """Of the paths and sizes: tells whether an array of posteriors is about these images."""
+        """Of the names and sizes: tells whether an array of posteriors is about these images, wherever they lie."""
         rows = json.dumps([self.classes, list(zip(self.files, self.sizes, strict=True))])
         return hashlib.sha256(rows.encode()).hexdigest()
 
@@ -108,14 +143,18 @@ def data_root(data: Data, cache: Path) -> Path:
 
 
 def listing(data: Data, cache: Path, split: str) -> Listing:
-    """The images of split "train" or "val"; classes are the sorted folder names."""
+    """The images of split "train" or "val"; classes are the sorted folder names, for ImageNet the synset ids."""
     root = data_root(data, cache)
-    folder = Path(data.val) if split == "val" and data.val else root / split
-    found = list_folder(folder)
+    if data.form == "imagenet":
+        from vgg import imagenet  # which imports this module
+
+        found = imagenet.find(root, split, cache, data.val).images
+    else:
+        found = list_folder(Path(data.val) if split == "val" and data.val else root / split)
     if data.classes is not None:
         require(
             len(found.classes) == data.classes,
-            f"{folder} has {len(found.classes)} class folders, data.classes says {data.classes}",
+            f"{found.root} has {len(found.classes)} classes, data.classes says {data.classes}",
         )
     return found
 
@@ -141,7 +180,7 @@ def same_classes(one: tuple[str, ...], other: tuple[str, ...], what: str) -> Non
         raise UserError(f"{what}: the classes differ ({len(one)} and {len(other)}; {', '.join(odd)} …)")
 
 
-def refuse_unreadable(paths: list[Path], skip: bool) -> None:
+def refuse_unreadable(paths: list[Path | str], skip: bool) -> None:
     """An evaluation covers every image, or says which not: UserError lists these files, unless they may be skipped."""
     listed = "".join(f"\n  {path}" for path in paths)
     if paths and skip:

@@ -31,7 +31,7 @@ class WholeImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         try:
-            return to_tensor(rescale(decode(self.images.path(index)), self.side)), index
+            return to_tensor(rescale(decode(self.images.source(index)), self.side)), index
         except UNREADABLE:
             return torch.zeros(0, dtype=torch.uint8), index
 
@@ -48,7 +48,7 @@ def sizes(images: Listing) -> list[tuple[int, int] | None]:
     found: list[tuple[int, int] | None] = []
     for index in range(len(images)):
         try:
-            with Image.open(images.path(index), formats=FORMATS) as image:
+            with Image.open(images.source(index), formats=FORMATS) as image:
                 found.append(image.size)
         except UNREADABLE:
             found.append(None)

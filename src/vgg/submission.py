@@ -4,17 +4,13 @@ Classes are the devkit's ILSVRC2012_IDs (1 to 1000), which are in another order 
 trained with.
 """
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from vgg.config import EvaluateConfig, require
 from vgg.files import write_whole
-
-META = "ILSVRC2012_devkit_t12/data/meta.mat"
+from vgg.imagenet import devkit_ids
 
 
 def ilsvrc_ids(cfg: EvaluateConfig) -> dict[str, int]:
@@ -26,15 +22,7 @@ def ilsvrc_ids(cfg: EvaluateConfig) -> dict[str, int]:
         places = [Path(cfg.data.root) / name for name in ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")]
     place = next((place for place in places if place.exists()), None)
     require(place is not None, f"no devkit at {' or '.join(map(str, places))}: devkit=PATH names it")
-    try:
-        if place.is_dir():
-            content = loadmat(place / "data" / "meta.mat", squeeze_me=True)
-        else:
-            with tarfile.open(place) as archive, archive.extractfile(META) as file:
-                content = loadmat(file, squeeze_me=True)
-        return {str(row["WNID"]): int(row["ILSVRC2012_ID"]) for row in content["synsets"] if row["num_children"] == 0}
-    except (OSError, KeyError, ValueError, TypeError, tarfile.TarError, MatReadError) as error:
-        require(False, f"{place} is not the ILSVRC-2012 devkit with {META}: {error}")
+    return {synset: number for number, synset in devkit_ids(place).items()}
 
 
 def numbers(classes: tuple[str, ...], ids: dict[str, int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
-def decode(path: str | Path) -> Image.Image:
-    """The picture in a JPEG, PNG or WebP file as 8-bit RGB, told by content and not by ending.
+def decode(source: str | Path | BinaryIO) -> Image.Image:
+    """The picture in a JPEG, PNG or WebP file, on disk or open, as 8-bit RGB, told by content and not by ending.
 
     Grey, CMYK, palette and 16-bit pictures are converted, an alpha channel is dropped, and an EXIF orientation is
     ignored, as the field does for ImageNet. Raises OSError for anything that is not such a picture.
     """
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(source, formats=FORMATS) as image:
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image.convert("RGB")
