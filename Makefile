@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	python3 -m venv $(VENV)

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from conftest import composed, run
 
-from vgg import initialise, plan, published, weights
+from vgg import initialise, plan, published, training, weights
 from vgg.config import UserError
 from vgg.network import FC_LAYERS, VGG
 from vgg.runs import Run
@@ -138,8 +138,7 @@ def test_torchvisions_weights_become_a_finished_run_with_torchvisions_own_scores
         published.imported(composed("weights=torchvision", f"weights.path={other}", "model=A", f"dirs.runs={tmp_path}"))
 
 
-def test_published_nets_are_evaluated_and_trained_further(vgg11, root, tmp_path_factory):
-    """On twelve pictures in three classes: without any training, then two steps of the FC layers with a fresh fc8."""
+def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fresh_fc8(vgg11, root, tmp_path_factory):
     _, path = vgg11
     folder = tmp_path_factory.mktemp("further")
     photos = folder / "photos"
@@ -150,14 +149,14 @@ def test_published_nets_are_evaluated_and_trained_further(vgg11, root, tmp_path_
     source = ("model=A", "weights=torchvision", f"weights.path={path}")
     output = run(folder, "evaluate.py", *source, *options, "eval_method=center", "test_scale=single")
     assert "torchvision/A, centre crop, 12 images" in output
-    output = run(folder, "train.py", *source, *options, "layers=fc", "data.batch=6", "data.finetune_epochs=1")
-    assert "fc7; random: fc8" in output
-    made = Run.named("photos/A-jitter-fc-torchvision", folder / "runs")
-    assert made.record()["parent"] == "torchvision/A"
-    before, after = (weights.load(one)[0].state_dict() for one in (Run.named("torchvision/A", folder / "runs"), made))
-    assert torch.equal(before["conv5_2.weight"], after["conv5_2.weight"])
-    assert not torch.equal(before["fc7.weight"], after["fc7.weight"])
-    assert torch.equal(before["mean"], after["mean"])
+    cfg = composed(*source, *options, "layers=fc", f"dirs.runs={folder / 'runs'}")
+    (step,) = plan.lineage(cfg)
+    assert (step.run.name, step.parent.name) == ("photos/A-jitter-fc-torchvision", "torchvision/A")
+    step.run.prepare(cfg, step.parent)
+    before = weights.load(step.parent)[0].state_dict()
+    started = training.initial_net(cfg, step.run, ("ant", "bee", "cat")).state_dict()
+    same = {key for key in started if torch.equal(started[key], before[key])}
+    assert set(started) - same == {"fc8.weight", "fc8.bias"}
 
 
 @pytest.mark.parametrize(

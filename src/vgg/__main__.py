@@ -21,6 +21,7 @@ def quiet() -> None:
 
 
 def fit(arguments: argparse.Namespace) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training begins, which has something to save
     from pytorch_lightning.utilities import rank_zero_only
 
     from vgg.callbacks import Interrupted

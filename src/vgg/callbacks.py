@@ -14,9 +14,8 @@ from torch import Tensor
 
 from vgg.config import UserError
 from vgg.files import write_whole
+from vgg.process import STOPPING
 
-# Slurm says by SIGUSR1 or SIGUSR2, as it is asked to, that a job's time will be over or that it is to make room.
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
 
 
@@ -163,6 +162,9 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.save(trainer)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Of the next epoch: the loggers have the last one's line by then."""
         if number := self.asked_to_stop(trainer):
             raise Interrupted(number)
 

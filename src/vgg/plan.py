@@ -127,6 +127,7 @@ def train(cfg: TrainConfig) -> None:
     failures: dict[str, str] = {}
     for step in steps:
         if step.run.finished:
+            step.run.clear()
             continue
         if step.parent is not None and not step.parent.finished and leads:
             failures[step.run.name] = f"{step.run.name} was not started: {step.parent.name} is not finished"

@@ -12,8 +12,13 @@ from types import FrameType
 from vgg.config import Trainer, UserError, require
 
 # What a cluster, torchrun or Lightning's own launcher tells a process about its rank: not the new process's business.
-RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+RANK_0 = "VGG_RANK_0"  # the process that starts the other ranks of a machine, known to them by their environment
+RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", RANK_0)
 RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_", "SLURM_")
+# Slurm says by SIGUSR1 or SIGUSR2, as it is asked to, that a job's time will be over or that it is to make room.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# How each launcher is told to let its ranks stop by themselves: SIGTERM makes srun kill them, SIGUSR1 kills torchrun.
+TO_RANKS = {"srun": signal.SIGUSR1, "torchrun": signal.SIGTERM}
 
 
 def clean_environment(launch: str) -> dict[str, str]:
@@ -31,8 +36,9 @@ def launcher(how: Trainer) -> list[str]:
         require("SLURM_JOB_ID" in os.environ, "trainer.launch=srun: there is no Slurm allocation; use sbatch or salloc")
         ranks = how.num_nodes * how.devices
         return [
-            *("srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={how.num_nodes}", f"--ntasks={ranks}"),
-            *(f"--ntasks-per-node={how.devices}", sys.executable),
+            # In a job named interactive, as salloc's is, Lightning's ranks would not know that srun started them.
+            *("srun", "--job-name=vgg", "--overlap", "--kill-on-bad-exit=1", f"--nodes={how.num_nodes}"),
+            *(f"--ntasks={ranks}", f"--ntasks-per-node={how.devices}", sys.executable),
         ]
     if how.launch == "torchrun":
         host, _, port = how.leader.partition(":")
@@ -60,8 +66,9 @@ def mistake(call: Callable[[], None]) -> str | None:
 def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...] = ()) -> int:
     """`python -m vgg COMMAND PATH` in processes of its own; the exit status, negative for a signal.
 
-    SIGTERM is passed on; Ctrl-C reaches it by itself, as it is in the same process group. Raises SystemExit with 143 or
-    130 where one of them ended it.
+    SIGTERM, SIGUSR1 and SIGUSR2 are passed on; Ctrl-C reaches it by itself, as it is in the same process group. Where
+    one of them ended it, raises SystemExit with 128 and the signal's number, once it has left its checkpoint: before,
+    submitit would requeue the job and end it.
     """
     require(
         all(int(os.environ.get(ranks, "1")) == 1 for ranks in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")),
@@ -75,15 +82,17 @@ def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...]
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if number == signal.SIGTERM:
-            process.send_signal(number)
+        if number != signal.SIGINT:
+            process.send_signal(TO_RANKS.get(how.launch, number))
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, pass_on) for number in STOPPING}
     try:
         status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received and received[-1] in (signal.SIGUSR1, signal.SIGUSR2) and callable(handler := before[received[-1]]):
+        handler(received[-1], None)  # submitit's, which requeues the job and ends this process; not after scancel
     if status and received:
         raise SystemExit(128 + received[0])
     return status

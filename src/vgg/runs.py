@@ -163,6 +163,12 @@ class Run:
         finally:
             os.close(descriptor)
 
+    def clear(self) -> None:
+        """Remove what killed processes left: half-written files, and the checkpoints of a run that is finished."""
+        checkpoints = ("last.ckpt", "previous.ckpt") if self.finished else ()
+        for path in (*self.folder.glob(".*.[0-9]*"), *(self.folder / name for name in checkpoints)):
+            path.unlink(missing_ok=True)
+
     def refuse_another(self, cfg: TrainConfig) -> None:
         """Raise UserError where the run was started with another identity, naming the keys."""
         if different := differences(self.config(), cfg):
@@ -176,6 +182,7 @@ class Run:
         """Write the configuration to train with; refuse another identity than the one it was started with."""
         if (self.folder / "config.yaml").is_file():
             self.refuse_another(cfg)
+        self.clear()
         with write_whole(self.folder / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.structured(train_part(cfg))).encode())
         items: dict[str, Any] = {"run": self.name, "error": None}

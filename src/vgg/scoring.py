@@ -17,9 +17,10 @@ from vgg.data import UNREADABLE, decoding_workers, leave_signals_to_parent
 from vgg.images import Listing, evaluated_images
 from vgg.module import channels_last
 from vgg.network import VGG
+from vgg.ranks import together
 from vgg.runs import Run, typed
 from vgg.scales import real_pixels
-from vgg.training import lightning_trainer, wait_for_ranks
+from vgg.training import lightning_trainer
 from vgg.transforms import FORMATS, decode, rescale, rescaled_size, to_tensor
 
 
@@ -99,27 +100,27 @@ def score(request: Path) -> None:
     images = evaluated_images(cfg, classes)
     shapes = sizes(images)
     trainer = lightning_trainer(cfg.trainer, logger=False)
-    for task in content.tasks:
-        side = real_pixels(task.q, net.crop)
-        mine = batches(shapes, side, cfg.eval_batch)[trainer.global_rank :: trainer.world_size]
-        loader = DataLoader(
-            WholeImages(images, side),
-            batch_sampler=mine,
-            collate_fn=collate,
-            num_workers=decoding_workers(cfg.trainer, trainer.world_size),
-            worker_init_fn=leave_signals_to_parent,
-        )
-        scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
-        trainer.test(scoring, loader, verbose=False)
-        shard = Path(f"{task.path}.rank{trainer.global_rank}")
-        posteriors.save(shard, scoring.rows, scoring.covered)
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            merge([Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)], Path(task.path))
-        trainer.strategy.barrier()
-        if not cfg.data.skip_corrupt and not posteriors.load(Path(task.path), len(images))[1].all():
-            break
-    wait_for_ranks(trainer)
+    with together(trainer):
+        for task in content.tasks:
+            side = real_pixels(task.q, net.crop)
+            mine = batches(shapes, side, cfg.eval_batch)[trainer.global_rank :: trainer.world_size]
+            loader = DataLoader(
+                WholeImages(images, side),
+                batch_sampler=mine,
+                collate_fn=collate,
+                num_workers=decoding_workers(cfg.trainer, trainer.world_size),
+                worker_init_fn=leave_signals_to_parent,
+            )
+            scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
+            trainer.test(scoring, loader, verbose=False)
+            shard = Path(f"{task.path}.rank{trainer.global_rank}")
+            posteriors.save(shard, scoring.rows, scoring.covered)
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                merge([Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)], Path(task.path))
+            trainer.strategy.barrier()
+            if not cfg.data.skip_corrupt and not posteriors.load(Path(task.path), len(images))[1].all():
+                break
 
 
 def merge(shards: list[Path], path: Path) -> None:

@@ -15,6 +15,7 @@ from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.data import ImageData
 from vgg.module import Classifier
 from vgg.network import VGG
+from vgg.ranks import together
 from vgg.runs import Run, flat
 
 
@@ -107,12 +108,6 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
     return trainer
 
 
-def wait_for_ranks(trainer: pl.Trainer) -> None:
-    """Outlive the ranks that Lightning started from this process, so that none is left when the command ends."""
-    for process in getattr(trainer.strategy.launcher, "procs", []):
-        process.wait()
-
-
 def accumulation(cfg: TrainConfig, ranks: int) -> int:
     """Micro-batches of one step on one rank. Raises UserError where the batch does not divide."""
     batch, micro_batch = cfg.data.batch, cfg.trainer.micro_batch
@@ -152,22 +147,15 @@ def fit(run: Run) -> None:
     classes = data.train.classes
     checkpoint = readable_checkpoint(run)
     net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
-    try:
-        trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2]) from error  # a worker's comes with its traceback
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
-        ) from error
-    if trainer.is_global_zero:
-        run.update_record(
-            epochs=trainer.current_epoch, validation=plateau.errors, images_per_second=round(lines.speed, 1)
-        )
-        weights.save(run, net, classes)
-        for name in ("last.ckpt", "previous.ckpt"):
-            (folder / name).unlink(missing_ok=True)
-    trainer.strategy.barrier()  # no rank ends before the weights are there
-    wait_for_ranks(trainer)
+    with together(trainer):
+        try:
+            trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except UserError as error:
+            raise UserError(str(error).rpartition("UserError: ")[2]) from error  # a worker's comes with its traceback
+        if trainer.is_global_zero:
+            run.update_record(
+                epochs=trainer.current_epoch, validation=plateau.errors, images_per_second=round(lines.speed, 1)
+            )
+            weights.save(run, net, classes)
+            run.clear()
+        trainer.strategy.barrier()  # no rank ends before the weights are there

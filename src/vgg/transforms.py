@@ -1,5 +1,6 @@
 """Section 3.1: rescale and crop in one resampling, mirror, RGB colour shift."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+warnings.filterwarnings("ignore", module="PIL")  # of a file's odd metadata, without the file's name
 
 
 def decode(source: str | Path | BinaryIO) -> Image.Image:

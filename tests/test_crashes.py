@@ -1,0 +1,171 @@
+"""What a run survives: a full disk, and the death of any of its processes. `python tests/kill.py` does it at random."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from conftest import TINY, run, start
+
+from vgg.runs import Run
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
+A_256 = ("model=A", "train_scale=S256", "data.epochs=3", "logger=csv", *TINY)
+OFTEN = "trainer.checkpoint_minutes=0"
+LIMIT = 700_000  # bytes of a file: more than weights.pt has, less than a checkpoint
+FIT, RANK_1 = b"\0fit\0", b"LOCAL_RANK=1\0"
+Found = TypeVar("Found")
+
+
+def made(folder: Path) -> Run:
+    return Run.named("scenes/A-256", folder / "runs")
+
+
+def sha(folder: Path) -> str:
+    return made(folder).record()["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def command(scenes) -> tuple[str, ...]:
+    return (*A_256, f"data.root={scenes}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(command, tmp_path_factory) -> str:
+    """The sum of the weights that one process trains."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(folder, "train.py", *command)
+    return sha(folder)
+
+
+def children(parent: int, mark: bytes) -> list[int]:
+    """The living child processes with this mark in their command line or environment, the oldest first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, its_parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(its_parent) != parent or state == "Z":
+                continue
+            if mark in (path / "cmdline").read_bytes() + (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def fit_process(command: subprocess.Popen) -> int:
+    return wait_for(lambda: children(command.pid, FIT))[0]
+
+
+def wait_for(look: Callable[[], Found]) -> Found:
+    deadline = time.monotonic() + 120
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+    return found
+
+
+def written(path: Path) -> int:
+    """When, or 0 where it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0
+
+
+def wait_for_checkpoint(folder: Path) -> None:
+    path = made(folder).folder / "last.ckpt"
+    before = written(path)
+    wait_for(lambda: written(path) not in (0, before))
+
+
+def crash(folder: Path, *overrides: str, harm: Callable[[subprocess.Popen], None]) -> str:
+    """The command with harm done to it: its output once every one of its processes has ended, of which it says why."""
+    process = start(folder, "train.py", *overrides)
+    try:
+        harm(process)
+        output, _ = process.communicate(timeout=100)  # ends when the last process has
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output, output
+    assert "scenes/A-256 was not finished" in output
+    assert "he same command goes on" in output
+    assert not made(folder).finished
+    return output
+
+
+def test_a_disk_that_fills_costs_the_steps_since_the_last_checkpoint(command, uninterrupted, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
+    try:
+        output = run(tmp_path, "train.py", *command, status=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    folder = made(tmp_path).folder
+    assert f"could not write {folder / 'last.ckpt'}: is the disk full?" in output
+    assert "make room and run the same command again" in output
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "record.json", "colours.pt", "csv", ".lock"}
+
+    def fill(process: subprocess.Popen) -> None:
+        wait_for_checkpoint(tmp_path)
+        resource.prlimit(fit_process(process), resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+    output = crash(tmp_path, *command, OFTEN, "trainer.workers=0", harm=fill)
+    assert f"could not write {folder / 'last.ckpt'}: is the disk full?" in output
+    assert not (folder / "last.ckpt").exists()
+    assert (folder / "previous.ckpt").stat().st_size > LIMIT
+    output = run(tmp_path, "train.py", *command)
+    assert "to resume" in output
+    assert "refused" not in output
+    assert sha(tmp_path) == uninterrupted
+
+
+def test_a_decoding_process_that_dies_ends_the_command_and_the_next_one_goes_on(command, uninterrupted, tmp_path):
+    def kill_worker(process: subprocess.Popen) -> None:
+        """While a checkpoint is written: what it says then is about the process, not about the file."""
+        wait_for_checkpoint(tmp_path)
+        worker = children(fit_process(process), FIT)[0]
+        wait_for(lambda: list(made(tmp_path).folder.glob(".last.ckpt.*")))
+        os.kill(worker, signal.SIGKILL)
+
+    output = crash(tmp_path, *command, OFTEN, "trainer.workers=1", harm=kill_worker)
+    assert output.count("a decoding process died") == 1
+    assert "lower trainer.workers" in output
+    assert "to resume" in run(tmp_path, "train.py", *command)
+    assert sha(tmp_path) == uninterrupted
+
+
+def test_the_command_says_that_the_process_that_trained_died_and_the_next_one_goes_on(command, uninterrupted, tmp_path):
+    def kill_fit(process: subprocess.Popen) -> None:
+        wait_for_checkpoint(tmp_path)
+        os.kill(fit_process(process), signal.SIGKILL)
+
+    assert "exit status -9" in crash(tmp_path, *command, OFTEN, harm=kill_fit)
+    assert "to resume" in run(tmp_path, "train.py", *command)
+    assert sha(tmp_path) == uninterrupted
+
+
+@pytest.mark.timeout(900)  # five starts of two ranks
+def test_where_one_of_two_ranks_dies_both_end_and_the_next_command_goes_on(command, tmp_path, tmp_path_factory):
+    two_ranks = (*command, "data.epochs=6", "trainer.strategy=ddp", "trainer.devices=2")
+    reference = tmp_path_factory.mktemp("two_ranks")
+    run(reference, "train.py", *two_ranks)
+    for rank, training in ((1, True), (0, False)):
+
+        def kill(process: subprocess.Popen, rank: int = rank, training: bool = training) -> None:
+            fit = fit_process(process)
+            ranks = fit, wait_for(lambda: children(fit, RANK_1))[0]
+            if training:
+                wait_for_checkpoint(tmp_path)
+            os.kill(ranks[rank], signal.SIGKILL)
+
+        output = crash(tmp_path, *two_ranks, harm=kill)
+        if training and rank == 1:
+            assert "one of its ranks died (exit status -9)" in output
+    assert "to resume" in run(tmp_path, "train.py", *two_ranks)
+    assert sha(tmp_path) == sha(reference)
