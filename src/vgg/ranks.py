@@ -55,7 +55,8 @@ def together(trainer: pl.Trainer) -> Iterator[None]:
         yield
     except BaseException as error:
         statuses = end(take_ranks())
-        if "DataLoader worker (pid" in str(error):  # raised by a signal handler: it may be the reason of another error
+        # Raised by a signal handler, it may be the reason of another error; or by what was fetching a crop from it.
+        if "DataLoader worker (pid" in str(error) or isinstance(error, (ConnectionError, EOFError)):
             raise UserError(
                 "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
             ) from error
