@@ -1,5 +1,6 @@
 """What several test files need: a small folder of scenes, a composed configuration, and the real command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vgg import digits
+from vgg import digits, tables
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig
 from vgg.runs import typed
 
@@ -94,3 +95,40 @@ def root(tmp_path):
         for number in range(4):
             noise(10 * label + number).save(tmp_path / name / f"{number}.png")
     return tmp_path
+
+
+def evaluation(**more):
+    """A line of results.jsonl as an evaluation of D-jitter would append it."""
+    return {
+        "runs": ["digits/D-jitter"],
+        "cells": ["D-jitter"],
+        "views": ["dense", "multicrop"],
+        "q": [[256, 384, 512]],
+        "softmax": "last",
+        "ceil_mode": [False],
+        "precision": "32-true",
+        "images_sha256": "of 597 images",
+        "data": "digits",
+        "images": 597,
+        "classes": 10,
+        "crop": [56],
+        "width": [0.125],
+        "seed": [1],
+        "top1": 20.0,
+        "top5": 1.0,
+        "top1_interval": [18.0, 22.0],
+        "top5_interval": [0.5, 1.5],
+    } | more
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """A folder of runs, and an empty one in the place of results/."""
+    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    return tmp_path / "runs"
+
+
+def append(runs, *lines):
+    with (runs / "digits" / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)

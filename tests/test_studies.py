@@ -1,5 +1,5 @@
 import pytest
-from test_tables import append, evaluation, runs  # noqa: F401  (a fixture)
+from conftest import append, evaluation
 
 from vgg import studies
 
@@ -13,7 +13,7 @@ def rows_under(text: str, title: str) -> list[str]:
     return part.splitlines()[3:]
 
 
-def test_evaluations_that_differ_in_the_order_of_the_softmax_stand_beside_each_other(runs):  # noqa: F811
+def test_evaluations_that_differ_in_the_order_of_the_softmax_stand_beside_each_other(runs):
     append(runs, dense(top1=20.0), dense(softmax="first", top1=23.5), dense(q=[[256]], softmax="first"))
     found = rows_under(studies.rendered("digits", runs), "Scores averaged")
     assert [row.split()[-4:] for row in found] == [
@@ -22,13 +22,13 @@ def test_evaluations_that_differ_in_the_order_of_the_softmax_stand_beside_each_o
     ]
 
 
-def test_pools_that_round_down_and_up_stand_beside_each_other(runs):  # noqa: F811
+def test_pools_that_round_down_and_up_stand_beside_each_other(runs):
     append(runs, dense(top1=20.0), dense(ceil_mode=[True], top1=19.0))
     found = rows_under(studies.rendered("digits", runs), "Max pools")
     assert [row.split()[3] for row in found] == ["down", "up"]
 
 
-def test_the_error_over_q_needs_three_scales_and_is_sorted(runs):  # noqa: F811
+def test_the_error_over_q_needs_three_scales_and_is_sorted(runs):
     append(runs, dense(q=[[512]]), dense(q=[[256]]))
     assert "not run" in studies.rendered("digits", runs).rsplit("\n\n", 1)[1]
     append(runs, dense(q=[[384]]), dense(q=[[320]], softmax="first"), dense(q=[[256, 384, 512]]))
@@ -37,5 +37,5 @@ def test_the_error_over_q_needs_three_scales_and_is_sorted(runs):  # noqa: F811
 
 
 @pytest.mark.parametrize("data", ["digits", "nothing"])
-def test_what_was_not_run_is_said(runs, data):  # noqa: F811
+def test_what_was_not_run_is_said(runs, data):
     assert studies.rendered(data, runs).count("not run") == 3

@@ -1,49 +1,12 @@
-import json
 from collections import Counter
 
 import pytest
+from conftest import append, evaluation
 
 from vgg import results, tables
 from vgg.config import UserError
 
 ROWS = results.paper_rows()
-
-
-def evaluation(**more):
-    """A line of results.jsonl as an evaluation of D-jitter would append it."""
-    return {
-        "runs": ["digits/D-jitter"],
-        "cells": ["D-jitter"],
-        "views": ["dense", "multicrop"],
-        "q": [[256, 384, 512]],
-        "softmax": "last",
-        "ceil_mode": [False],
-        "precision": "32-true",
-        "images_sha256": "of 597 images",
-        "data": "digits",
-        "images": 597,
-        "classes": 10,
-        "crop": [56],
-        "width": [0.125],
-        "seed": [1],
-        "top1": 20.0,
-        "top5": 1.0,
-        "top1_interval": [18.0, 22.0],
-        "top5_interval": [0.5, 1.5],
-    } | more
-
-
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """A folder of runs, and an empty one in the place of results/."""
-    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
-    (tmp_path / "runs" / "digits").mkdir(parents=True)
-    return tmp_path / "runs"
-
-
-def append(runs, *lines):
-    with (runs / "digits" / "results.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def test_the_papers_rows_are_complete():

@@ -1,13 +1,14 @@
 """A finished run in other programs' formats: `python -m vgg export RUN --format torchvision|safetensors|onnx`."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vgg import weights
-from vgg.config import UserError, require
+from vgg.config import require
 from vgg.files import write_whole
 from vgg.network import FC_LAYERS, VGG
 from vgg.published import TORCHVISION, TORCHVISION_STD, layer_names
@@ -70,10 +71,7 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
         with write_whole(path) as file:
             file.write(content)
         return path, f"this project's layer names; RGB 0..255, the mean {mean} is in it"
-    try:
-        import onnxscript  # noqa: F401  (what torch exports with)
-    except ImportError as error:
-        raise UserError("ONNX needs two more packages: pip install onnx onnxscript") from error
+    require(find_spec("onnxscript") is not None, "ONNX needs two more packages: pip install onnx onnxscript")
     sizes = {0: "images", 2: "height", 3: "width"}
     program = torch.onnx.export(
         Posteriors(net).eval(),
