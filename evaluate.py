@@ -9,6 +9,7 @@ python evaluate.py eval_method=dense 'test_scale.q=[256,320,384]'
 Posteriors are kept and reused; every evaluation appends a line to runs/<data>/results.jsonl. Options: conf/.
 """
 
+import signal
 import sys
 
 import hydra
@@ -25,5 +26,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once where nothing is to be saved
     main()
     sys.exit(bool(sweep.failed))

@@ -144,6 +144,16 @@ def test_resumed_is_uninterrupted_bit_for_bit(number, epoch_end, uninterrupted, 
     assert sha(tmp_path) == sha(uninterrupted)
 
 
+def test_ctrl_c_while_it_waits_for_another_process_ends_it_without_a_traceback(scenes, tmp_path):
+    with Run.named("scenes/A-256", tmp_path / "runs").lock():
+        process = start(tmp_path, "train.py", *A_256, f"data.root={scenes}")
+        assert "another process trains it" in next(line for line in process.stdout if line.startswith("scenes/A-256:"))
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert not output
+
+
 def test_wandb_is_offline_and_its_id_is_the_runs_name(scenes, tmp_path):
     options = [option for option in A_256 if option != "logger=csv"]
     output = run(tmp_path, "train.py", *options, f"data.root={scenes}")
