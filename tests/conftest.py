@@ -16,6 +16,7 @@ from PIL import Image
 
 from vgg import digits, tables
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig
+from vgg.pictures import Picture
 from vgg.runs import typed
 
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
@@ -81,6 +82,10 @@ def run(folder: Path, script: str, *overrides: str, status: int = 0, timeout: fl
     assert not left_behind, f"a process outlived the command:\n{output}"
     assert "Traceback" not in output, output
     return output
+
+
+def decode(path: Path) -> Image.Image:
+    return Image.fromarray(Picture(path.read_bytes()).pixels())
 
 
 def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from conftest import decode
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from vgg import digits
 from vgg.images import list_folder
-from vgg.transforms import decode
 
 
 @pytest.fixture(scope="module")

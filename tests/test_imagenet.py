@@ -25,8 +25,8 @@ from vgg import check, imagenet
 from vgg.config import REPOSITORY, UserError
 from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, training_colours
 from vgg.images import Listing, list_folder, listing, same_classes
+from vgg.pictures import Picture
 from vgg.scoring import sizes
-from vgg.transforms import decode
 
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "imagenette160"
 SYNSETS = ("n01440764", "n01443537", "n01484850")
@@ -174,11 +174,6 @@ def found(root: Path, split: str, **how: object) -> imagenet.Split:
     return imagenet.find(root, split, root / "cache", **how)
 
 
-def content(images: Listing, index: int) -> bytes:
-    source = images.source(index)
-    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
-
-
 def described(images: Listing) -> tuple:
     return images.classes, images.files, images.sizes, images.labels, images.sha256
 
@@ -203,7 +198,7 @@ def test_every_form_is_the_same_listing_of_the_same_bytes(form, data, expected, 
             assert images.classes == SYNSETS
             assert described(images) == described(expected[split])
             for index, file in enumerate(images.files):
-                assert content(images, index) == contents[file]
+                assert images.read(index) == contents[file]
                 assert images.classes[images.labels[index]] == file[:9]
                 assert images.sizes[index] == len(contents[file])
 
@@ -266,9 +261,7 @@ def test_labels_without_names_are_taken_for_positions_and_said_to_be_unchecked(w
         assert alone.images.classes == ("0000", "0001", "0002")
         assert sorted(alone.images.sizes) == sorted(expected[split].sizes)
         for index, label in enumerate(alone.images.labels):
-            assert content(alone.images, index) in [
-                image for name, image in data[split].items() if number(name) == label
-            ]
+            assert alone.images.read(index) in [image for name, image in data[split].items() if number(name) == label]
     write_folders(tmp_path, "train", data["train"])
     named = found(tmp_path, "val")
     assert (named.images.classes, named.named) == (SYNSETS, False)
@@ -283,7 +276,7 @@ def test_keys_in_folders_of_a_shard_are_not_taken_for_each_other(tmp_path):
     tarred(tmp_path / "train-0.tar", members)
     images = found(tmp_path, "train").images
     assert images.files == ("0007/00000-a/1", "0007/00000-b/1")
-    assert [content(images, index) for index in (0, 1)] == [b"a/1", b"b/1"]
+    assert [images.read(index) for index in (0, 1)] == [b"a/1", b"b/1"]
 
 
 def test_a_label_that_the_named_classes_do_not_have_is_refused(data, tmp_path):
@@ -788,7 +781,7 @@ def test_real_photographs_have_the_same_identity_in_every_form(form, tmp_path, m
     images, files = found(tmp_path, "train").images, list_folder(tmp_path / "expected")
     assert described(images) == described(files)
     for index in range(len(images)):
-        assert decode(images.source(index)).tobytes() == decode(files.source(index)).tobytes()
+        assert (Picture(images.read(index)).pixels() == Picture(files.read(index)).pixels()).all()
 
 
 def test_a_net_is_trained_from_the_archives(data, tmp_path):

@@ -6,12 +6,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from conftest import noise
+from conftest import decode, noise
 from torchvision.datasets import Imagenette
 
 from vgg.config import UserError
 from vgg.images import download_imagenette, list_folder, same_classes
-from vgg.transforms import decode
 
 
 def test_class_folders_and_files_are_in_the_order_of_their_names(root):

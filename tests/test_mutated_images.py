@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import decode
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from vgg.config import REPOSITORY
-from vgg.data import UNREADABLE, TrainingBatches, TrainingCrops
+from vgg.data import TrainingBatches, TrainingCrops
 from vgg.images import Listing, list_folder
-from vgg.transforms import decode
+from vgg.pictures import UNREADABLE
 
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "imagenet_originals"
 COUNTS = {"JPEG": 1200, "PNG": 400, "WEBP": 300}
@@ -212,7 +213,7 @@ def test_a_refused_image_is_named_and_replaced_by_the_same_one_every_time(damage
     for index in range(len(damaged)):
         crop, label, alpha, bad = crops[1, index]
         again, label_again, alpha_again, bad_again = crops[1, index]
-        assert (crop.shape, crop.dtype, alpha.shape) == ((3, 56, 56), torch.uint8, (3,))
+        assert (crop.shape, crop.dtype, alpha.shape) == ((56, 56, 3), torch.uint8, (3,))
         assert torch.equal(crop, again)
         assert torch.equal(alpha, alpha_again)
         assert (label, bad) == (label_again, bad_again)
@@ -229,7 +230,7 @@ def test_batches_keep_their_size(damaged):
     batches = TrainingBatches(len(damaged), 20, 10, 0, 1, seed=3)
     found = list(DataLoader(crops_of(damaged), batch_sampler=batches))
     assert len(found) == len(batches) == 20
-    assert all(crops.shape == (10, 3, 56, 56) and len(labels) == 10 for crops, labels, _, _ in found)
+    assert all(crops.shape == (10, 56, 56, 3) and len(labels) == 10 for crops, labels, _, _ in found)
     assert any((bad >= 0).any() for *_, bad in found)
 
 
@@ -242,7 +243,9 @@ def test_nothing_is_printed_about_files_with_damaged_exif(tmp_path):
         for position in rng.integers(start + 6, start + 90, 3):
             data[position] = int(rng.integers(256))
         (tmp_path / f"{number}.jpg").write_bytes(data)
-    program = "import sys, vgg.transforms\nfor path in sys.argv[1:]: vgg.transforms.decode(path)"
+    program = (
+        "import sys, vgg.pictures\nfor path in sys.argv[1:]: vgg.pictures.Picture(open(path, 'rb').read()).pixels()"
+    )
     paths = [str(path) for path in tmp_path.iterdir()]
     done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -57,7 +57,7 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
     crops = TrainingCrops(data.train, cfg)
     for indices in order.reshape(2, 42):
         items = [crops[0, int(index)] for index in indices]
-        images = torch.stack([item[0] for item in items]).float()
+        images = torch.stack([item[0] for item in items]).permute(0, 3, 1, 2).float()
         shift = torch.stack([colours.components @ (item[2] * colours.deviations) for item in items])
         loss = F.cross_entropy(net(images + shift[:, :, None, None]), torch.tensor([item[1] for item in items]))
         optimizer.zero_grad()
@@ -200,7 +200,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, 
     whole = Run.named("scenes/A-256-whole", tmp_path / "runs")
     one, other = (weights.load(made)[0].state_dict() for made in (whole, parts))
     for key, value in one.items():
-        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=5e-5)
+        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=2e-4)
     assert parts.record()["epochs"] == 2
 
 
@@ -268,9 +268,21 @@ def test_two_ranks_or_micro_batches_give_the_weights_of_one_process(how, scenes,
         nets.append(Run.named(f"scenes/A-256-{name}", tmp_path / "runs"))
     one, many = (weights.load(made)[0].state_dict() for made in nets)
     for key, value in one.items():
-        torch.testing.assert_close(many[key], value, rtol=1e-3, atol=5e-5)
+        torch.testing.assert_close(many[key], value, rtol=1e-3, atol=2e-4)
     errors = [made.record()["validation"] for made in nets]
     assert errors[0]["top1_error"] == pytest.approx(errors[1]["top1_error"])
+
+
+def test_a_compiled_training_has_the_same_weights_within_rounding_and_under_the_same_names(scenes, tmp_path):
+    short = [option for option in A_256 if not option.startswith("data.epochs")]
+    nets = []
+    for name, compiled in (("eager", "false"), ("compiled", "true")):
+        options = (f"trainer.compile={compiled}", f"tag={name}", "data.epochs=1", "data.dropout=0")
+        run(tmp_path, "train.py", *short, *options, f"data.root={scenes}")
+        nets.append(weights.load(Run.named(f"scenes/A-256-{name}", tmp_path / "runs"))[0].state_dict())
+    assert nets[0].keys() == nets[1].keys()
+    for key, value in nets[0].items():
+        torch.testing.assert_close(nets[1][key], value, rtol=1e-3, atol=5e-4)
 
 
 def test_finite_losses_pass():

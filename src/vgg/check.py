@@ -1,6 +1,7 @@
 """`python -m vgg check ROOT`: what images there are, whether they are all there, and whether they can be read."""
 
 import hashlib
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vgg.config import UserError, require
-from vgg.data import UNREADABLE, leave_signals_to_parent
+from vgg.data import leave_signals_to_parent
 from vgg.imagenet import SYNSET, Split, find
 from vgg.images import Listing, same_classes
-from vgg.transforms import FORMATS, decode
+from vgg.pictures import FORMATS, UNREADABLE, Picture
 
 WHAT = {"train": "training images", "val": "validation images"}
 IMAGES, CLASSES, SMALLEST_CLASS = {"train": 1_281_167, "val": 50_000}, 1000, {"train": 732, "val": 50}  # ILSVRC-2012's
@@ -29,8 +30,9 @@ class Examined(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, str | None, str, str, tuple[int, int]]:
         try:
-            decode(self.images.source(index))
-            with Image.open(self.images.source(index), formats=FORMATS) as image:
+            data = self.images.read(index)
+            Picture(data).pixels()
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return index, None, image.format, image.mode, image.size
         except UNREADABLE as error:
             return index, str(error), "", "", (0, 0)

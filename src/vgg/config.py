@@ -132,6 +132,7 @@ class Trainer:
     node_rank: int  # torchrun: which of the machines this one is; 0 leads
     leader: str | None  # torchrun: host:port of machine 0, the port a free one
     precision: str  # 32-true, bf16-mixed or 16-mixed
+    compile: bool  # the net by torch.compile, in training
     micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
     workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 8
     checkpoint_minutes: float  # between two checkpoints inside an epoch

@@ -17,25 +17,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.files import write_whole
 from vgg.images import Listing, listing, refuse_unreadable, same_classes
+from vgg.pictures import UNREADABLE, Picture
 from vgg.scales import draw_scale, real_pixels, single_scale
-from vgg.transforms import (
-    COLOUR_SHIFT_DEVIATION,
-    Colours,
-    decode,
-    rescaled_size,
-    rescaled_window,
-    to_tensor,
-    training_crop,
-)
+from vgg.transforms import COLOUR_SHIFT_DEVIATION, Colours, centre_crop, training_crop
 
 COLOUR_SAMPLE = 10_000  # training images at most that the mean and the principal components are computed on
 IMAGENET_MEAN = (123.68, 116.779, 103.939)
 ATTEMPTS = 100  # at a readable training image, before it is the disk that is at fault
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class TrainingCrops(Dataset):
-    """Item (epoch, index) -> (crop (3, crop, crop) uint8, label, alpha (3,), index of an unreadable file or -1).
+    """Item (epoch, index) -> (crop (crop, crop, 3) uint8, label, alpha (3,), index of an unreadable file or -1).
 
     Everything random is a function of (seed, epoch, index): it differs between epochs and images, and does not depend
     on workers or ranks. An unreadable image is replaced by another one, drawn from the same numbers.
@@ -51,7 +43,8 @@ class TrainingCrops(Dataset):
         bad = -1
         for _ in range(ATTEMPTS):
             try:
-                image = decode(self.images.source(index))
+                side = real_pixels(draw_scale(self.smin, self.smax, rng), self.crop)
+                crop = training_crop(Picture(self.images.read(index)), side, self.crop, rng)
                 break
             except UNREADABLE:
                 bad, index = index, int(rng.integers(len(self.images)))
@@ -59,8 +52,6 @@ class TrainingCrops(Dataset):
             raise UserError(
                 f"{ATTEMPTS} images in a row cannot be read, {self.images.path(bad)} the last: is the disk there?"
             )
-        side = real_pixels(draw_scale(self.smin, self.smax, rng), self.crop)
-        crop = to_tensor(training_crop(image, side, self.crop, rng))
         alpha = torch.tensor(rng.normal(0, COLOUR_SHIFT_DEVIATION, 3), dtype=torch.float32)
         return crop, self.images.labels[index], alpha, bad
 
@@ -94,7 +85,10 @@ class TrainingBatches(Sampler):
 
 
 class CentreCrops(Dataset):
-    """Item index -> (central crop of the image at smaller side `side`, label), for validation during training."""
+    """Item row -> (central crop (crop, crop, 3) uint8 at smaller side `side`, label, -1), for validation in training.
+
+    An unreadable image is (zeros, -1, its index).
+    """
 
     def __init__(self, images: Listing, side: int, crop: int, rank: int, ranks: int):
         self.images, self.side, self.crop = images, side, crop
@@ -106,12 +100,10 @@ class CentreCrops(Dataset):
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         index = self.indices[row]
         try:
-            image = decode(self.images.source(index))
+            crop = centre_crop(Picture(self.images.read(index)), self.side, self.crop)
         except UNREADABLE:
-            return torch.zeros(3, self.crop, self.crop, dtype=torch.uint8), -1, index
-        width, height = rescaled_size(image.size, self.side)
-        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        return to_tensor(rescaled_window(image, self.side, left, top, self.crop)), self.images.labels[index], -1
+            return torch.zeros(self.crop, self.crop, 3, dtype=torch.uint8), -1, index
+        return crop, self.images.labels[index], -1
 
 
 def training_colours(images: Listing, published_mean: tuple[float, ...] | None = None) -> Colours:
@@ -119,7 +111,7 @@ def training_colours(images: Listing, published_mean: tuple[float, ...] | None =
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for index in np.random.default_rng(0).permutation(len(images))[:COLOUR_SAMPLE]:
         try:
-            image = decode(images.source(index))
+            image = Image.fromarray(Picture(images.read(index)).pixels())
         except UNREADABLE:
             continue
         image.thumbnail((256, 256), Image.Resampling.BOX)

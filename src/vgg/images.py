@@ -8,7 +8,6 @@ import tarfile
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 from vgg import digits
@@ -56,17 +55,17 @@ class Listing:
         path, offset = self.place(index)
         return f"{path}: {self.files[index]}" if offset else path
 
-    def source(self, index: int) -> Path | BytesIO:
-        """What `decode` reads an image from: its path, or its bytes out of an archive.
+    def read(self, index: int, limit: int | None = None) -> bytes:
+        """The bytes of an image, or the first `limit` of them.
 
-        The archive is opened anew each time, so that worker processes share no position in it.
+        An archive is opened anew each time, so that worker processes share no position in it.
         """
         path, offset = self.place(index)
-        if not offset:
-            return path
         with open(path, "rb") as file:
-            file.seek(offset)
-            return BytesIO(file.read(self.sizes[index]))
+            if offset:
+                file.seek(offset)
+                limit = min(limit or self.sizes[index], self.sizes[index])
+            return file.read(limit)
 
     @cached_property
     def sha256(self) -> str:

@@ -27,7 +27,7 @@ class Key:
     softmax: str
     ceil_mode: bool
     precision: str
-    resampling: str = "pillow-bilinear-antialias"
+    resampling: str = "torch-bilinear-antialias"
 
     def path(self, cache: Path) -> Path:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

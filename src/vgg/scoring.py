@@ -1,5 +1,6 @@
 """Compute the arrays of posteriors that are missing: `python -m vgg score REQUEST`, in a process of its own."""
 
+import contextlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -7,32 +8,34 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vgg import evaluation, posteriors, weights
 from vgg.config import EvaluateConfig
-from vgg.data import UNREADABLE, decoding_workers, leave_signals_to_parent
+from vgg.data import decoding_workers, leave_signals_to_parent
 from vgg.images import Listing, evaluated_images
 from vgg.module import channels_last
 from vgg.network import VGG
+from vgg.pictures import UNREADABLE, Picture
 from vgg.ranks import together
 from vgg.runs import Run, typed
 from vgg.scales import real_pixels
 from vgg.training import lightning_trainer
-from vgg.transforms import FORMATS, decode, rescale, rescaled_size, to_tensor
+from vgg.transforms import rescale, rescaled_size
+
+HEADER = 16_384  # bytes, in which most files say how large they are
 
 
 class WholeImages(Dataset):
-    """Item index -> (image rescaled to smaller side `side`, uint8 (3, H, W), index)."""
+    """Item index -> (image rescaled to smaller side `side`, uint8 (H, W, 3), index)."""
 
     def __init__(self, images: Listing, side: int):
         self.images, self.side = images, side
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         try:
-            return to_tensor(rescale(decode(self.images.source(index)), self.side)), index
+            return rescale(Picture(self.images.read(index)), self.side), index
         except UNREADABLE:
             return torch.zeros(0, dtype=torch.uint8), index
 
@@ -40,20 +43,21 @@ class WholeImages(Dataset):
 def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     """(the readable images, their indices)."""
     whole = [(image, index) for image, index in items if image.numel()]
-    images = torch.stack([image for image, _ in whole]) if whole else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
+    images = torch.stack([image for image, _ in whole]) if whole else torch.zeros(0, 1, 1, 3, dtype=torch.uint8)
     return images, torch.tensor([index for _, index in whole], dtype=torch.long)
 
 
 def sizes(images: Listing) -> list[tuple[int, int] | None]:
     """(width, height) of every image, from the files' headers; None where a file has none."""
-    found: list[tuple[int, int] | None] = []
-    for index in range(len(images)):
-        try:
-            with Image.open(images.source(index), formats=FORMATS) as image:
-                found.append(image.size)
-        except UNREADABLE:
-            found.append(None)
-    return found
+    return [size(images, index) for index in range(len(images))]
+
+
+def size(images: Listing, index: int) -> tuple[int, int] | None:
+    """(width, height) of one image, None where its header cannot be read; most need only the start of the file."""
+    for limit in (HEADER, None):
+        with contextlib.suppress(*UNREADABLE):
+            return Picture(images.read(index, limit)).size
+    return None
 
 
 def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[list[int]]:

@@ -147,6 +147,8 @@ def fit(run: Run) -> None:
     classes = data.train.classes
     checkpoint = readable_checkpoint(run)
     net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
+    if cfg.trainer.compile:
+        net.compile()  # in place: a compiled copy would give the weights other names
     with together(trainer):
         try:
             trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
