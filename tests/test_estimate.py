@@ -1,7 +1,7 @@
 import pytest
 from conftest import composed
 
-from vgg import estimate, plan
+from vgg import estimate, plan, results
 from vgg.runs import Run
 
 
@@ -55,7 +55,27 @@ def test_the_dry_run_prints_states_times_and_their_sum(tmp_path, capsys):
 
 
 def test_images_of_a_folder_are_counted(scenes):
-    assert estimate.training_images(composed("data=folder", f"data.root={scenes}")) == 84
+    cfg = composed("data=folder", f"data.root={scenes}")
+    assert (estimate.images(cfg, "train"), estimate.images(cfg, "val")) == (84, 37)
+
+
+def test_on_imagenet_the_dry_run_estimates_h100s_from_counted_operations(tmp_path, capsys):
+    options = ("data=imagenet", "data.root=/x", f"dirs.runs={tmp_path}")
+    plan.train(composed(*options, "ablation=paper", "plan.dry_run=true"))
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("  imagenet/D-256 ")]
+    seconds = 6 * 15_470_264_320 * 74 * 1_281_167 / (0.3 * 989e12)
+    assert line.endswith(f"{estimate.duration(seconds):>10} {estimate.duration(seconds / 7.2):>10}")
+    assert "14 of 14 runs to train" in printed
+    assert "Not measured" in printed
+
+
+def test_a_dry_run_of_evaluations_counts_each_shared_array_of_posteriors_once(tmp_path):
+    options = ("data=imagenet", "data.root=/x", f"dirs.runs={tmp_path}", "plan.dry_run=true")
+    found = results.needed_disk(composed(*options, "ablation=table5", evaluate=True))
+    assert found == "12 arrays of posteriors of 200.0 MB: 2.40 GB in the cache"  # D and E, two views, three scales
+    single = results.needed_disk(composed(*options, "model=D", "eval=table3", evaluate=True))
+    assert single.startswith("1 arrays of posteriors")
 
 
 @pytest.mark.parametrize(

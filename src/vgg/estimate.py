@@ -1,4 +1,4 @@
-"""How long the trainings of a plan may take, from a speed that was measured or given and the nets' multiply-adds."""
+"""What a plan may need, before it is begun: time, from a speed and the nets' multiply-adds, and disk for posteriors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,22 @@ from statistics import mean
 import torch
 
 from vgg import digits, weights
-from vgg.config import TrainConfig
+from vgg.config import EvaluateConfig, TrainConfig
 from vgg.images import listing
 from vgg.plan import Step
 from vgg.runs import Run
 
-TRAINING_IMAGES = {"digits": digits.SCENES["train"], "imagenette": 9_469, "imagenet": 1_281_167}
+KNOWN = {
+    "digits": digits.SCENES,
+    "imagenette": {"train": 9_469, "val": 3_925},
+    "imagenet": {"train": 1_281_167, "val": 50_000},
+}
+
+# Where no speed was measured: counted operations, and these assumptions.
+OPERATIONS = 6  # of training, for each multiply-add: two forward, four backward
+H100 = 989e12  # operations a second in bf16, without sparsity, by the data sheet of the H100 SXM
+SUSTAINED = 0.3  # of them
+EIGHT = 7.2  # times as fast as one
 
 
 def multiply_adds(cfg: TrainConfig) -> int:
@@ -21,11 +31,11 @@ def multiply_adds(cfg: TrainConfig) -> int:
         return weights.build(cfg, cfg.data.classes or 1000).multiply_adds()
 
 
-def training_images(cfg: TrainConfig) -> int:
-    """Known for the data that everybody has, otherwise counted."""
-    if cfg.data.form in TRAINING_IMAGES:
-        return TRAINING_IMAGES[cfg.data.form]
-    return len(listing(cfg.data, Path(cfg.dirs.cache), "train"))
+def images(cfg: TrainConfig | EvaluateConfig, split: str) -> int:
+    """How many: known for the data that everybody has, otherwise counted."""
+    if cfg.data.form in KNOWN:
+        return KNOWN[cfg.data.form][split]
+    return len(listing(cfg.data, Path(cfg.dirs.cache), split))
 
 
 def setting(cfg: TrainConfig) -> tuple[int, float, str]:
@@ -54,13 +64,25 @@ def estimated_seconds(steps: list[Step], cfg: TrainConfig) -> dict[str, float] |
         speeds = {multiply_adds(replace(cfg, model=replace(cfg.model, name="D"))): cfg.plan.images_per_second}
     if not speeds:
         return None
-    images, seconds = training_images(cfg), {}
+    count, seconds = images(cfg, "train"), {}
     for step in steps:
         if not step.run.finished:
             cost = multiply_adds(step.cfg)
             nearest = min(speeds, key=lambda known: abs(known - cost))
-            seconds[step.run.name] = step.cfg.epochs * images / (speeds[nearest] * nearest / cost)
+            seconds[step.run.name] = step.cfg.epochs * count / (speeds[nearest] * nearest / cost)
     return seconds
+
+
+def h100_seconds(step: Step) -> float:
+    """Of one run on one H100 with precision bf16-mixed, at most, by the assumptions above."""
+    operations = OPERATIONS * multiply_adds(step.cfg) * step.cfg.epochs * images(step.cfg, "train")
+    return operations / (SUSTAINED * H100)
+
+
+def posterior_bytes(cfg: EvaluateConfig) -> int:
+    """Of one array of posteriors: a float for each validation image and class."""
+    classes = cfg.data.classes or len(listing(cfg.data, Path(cfg.dirs.cache), "val").classes)
+    return 4 * images(cfg, "val") * classes
 
 
 def duration(seconds: float) -> str:

@@ -87,6 +87,12 @@ CELL = re.compile(
 )
 
 
+def scale_of(name: str) -> TrainScale | None:
+    """The training scale that a run's name tells, with or without its data; None where it follows no cell's pattern."""
+    found = CELL.match(name.rpartition("/")[2])
+    return found and TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{scale_option(found['scale'])}.yaml"))
+
+
 def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
     """The configuration of an ablation's cell, named as its run is without the data: `D-jitter-fc`, `A-256-std001`."""
     found = CELL.fullmatch(cell)
@@ -95,7 +101,7 @@ def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
         cfg,
         ablation=None,
         model=replace(cfg.model, name=found["model"]),
-        train_scale=TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{scale_option(found['scale'])}.yaml")),
+        train_scale=scale_of(cell),
         layers="fc" if found["fc"] else "all",
         init=replace(cfg.init, draw=found["draw"] or cfg.init.draw, from_a=cfg.init.from_a and not found["no_a"]),
     )
@@ -153,14 +159,31 @@ def train(cfg: TrainConfig) -> None:
 
 def with_times(steps: list[Step], cfg: TrainConfig) -> str:
     """A dry run's lines: what is done, what is missing, and how long that may take."""
-    from vgg.estimate import duration, estimated_seconds  # which import torch
+    from vgg import estimate  # which imports torch
+    from vgg.estimate import duration
 
-    seconds = estimated_seconds(steps, cfg)
+    seconds = estimate.estimated_seconds(steps, cfg)
+    on_paper = seconds is None and cfg.data.form == "imagenet"
+    one_gpu = {step.run.name: estimate.h100_seconds(step) for step in steps if on_paper and not step.run.finished}
     lines = []
     for step in steps:
-        time = f"at most {duration(seconds[step.run.name])}" if seconds and step.run.name in seconds else ""
-        lines.append(f"  {step.run.name:<28} {step.state:<44} {time}".rstrip())
-    if seconds:
+        name, time = step.run.name, ""
+        if seconds and name in seconds:
+            time = f"at most {duration(seconds[name])}"
+        elif name in one_gpu:
+            time = f"{duration(one_gpu[name]):>10} {duration(one_gpu[name] / estimate.EIGHT):>10}"
+        lines.append(f"  {name:<28} {step.state:<44} {time}".rstrip())
+    if one_gpu:
+        lines.insert(0, f"{'':74} {'one H100':>10} {'eight':>10}")
+        total = sum(one_gpu.values())
+        lines.append(
+            f"{len(one_gpu)} of {len(steps)} runs to train, {duration(total)} on one H100, "
+            f"{duration(total / estimate.EIGHT)} on eight. Not measured: {estimate.OPERATIONS} operations for each "
+            f"multiply-add,\n{estimate.SUSTAINED:.0%} of the {estimate.H100 / 1e12:.0f} TFLOP/s in bf16 sustained, "
+            f"eight GPUs {estimate.EIGHT:g} times as fast as one, decoding that keeps up. plan.images_per_second=…\n"
+            "estimates from net D's speed on your devices"
+        )
+    elif seconds:
         lines.append(
             f"{len(seconds)} of {len(steps)} runs to train, at most {duration(sum(seconds.values()))} in turn; "
             "validation comes on top"

@@ -18,7 +18,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import REPOSITORY, EvaluateConfig, TestScale, UserError, require
+from vgg.config import REPOSITORY, EvaluateConfig, TestScale, TrainScale, UserError, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.posteriors import Key
 from vgg.process import run_fresh
@@ -65,9 +65,13 @@ def test_scales(cfg: EvaluateConfig, run: Run) -> list[int]:
 
     Of a published net the configuration says what scale that was.
     """
+    return scales_for(cfg, cfg.train_scale if run.published else run.config().train_scale)
+
+
+def scales_for(cfg: EvaluateConfig, scale: TrainScale) -> list[int]:
+    """The test scales for this training scale."""
     if cfg.test_scale.q is not None:
         return list(cfg.test_scale.q)
-    scale = cfg.train_scale if run.published else run.config().train_scale
     rule = {"single": single_scale, "multi": multi_scale}[cfg.test_scale.rule]
     return list(rule(scale.smin, scale.smax))
 
@@ -158,6 +162,8 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
+    if cfg.plan.dry_run:
+        print(needed_disk(cfg))
     missing = []
     for one in evaluations(cfg):
         try:
@@ -172,6 +178,19 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             missing.append(str(error))
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))
+
+
+def needed_disk(cfg: EvaluateConfig) -> str:
+    """A dry run's line on the arrays of posteriors, which evaluations share."""
+    from vgg.estimate import posterior_bytes  # which imports the listing of images
+
+    arrays = set()
+    for one in evaluations(cfg):
+        for name in one.runs or [run_name(one)]:
+            scale = plan.scale_of(name) or one.train_scale
+            arrays |= {(name, view, q) for view in one.eval_method.views for q in scales_for(one, scale)}
+    size = posterior_bytes(cfg)
+    return f"{len(arrays)} arrays of posteriors of {size / 1e6:.1f} MB: {len(arrays) * size / 1e9:.2f} GB in the cache"
 
 
 def posterior_of(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> tuple[np.ndarray, np.ndarray]:
