@@ -110,6 +110,42 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{path}: {use}")
 
 
+def listed(arguments: argparse.Namespace) -> None:
+    from vgg.listed import rendered
+
+    print(rendered(arguments.runs))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from vgg.report import write
+
+    path = arguments.output or Path(f"{arguments.data}.html")
+    write(arguments.data, arguments.runs, arguments.cache, path)
+    print(path)
+
+
+def dashboard(arguments: argparse.Namespace) -> None:
+    from vgg.dashboard import save
+
+    for address in save(arguments.data, arguments.runs, arguments.entity, arguments.project):
+        print(address)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    from vgg.prediction import predict
+
+    quiet()
+    predict(arguments.run, arguments.images, arguments.method, arguments.runs, arguments.maps)
+
+
+METHODS = ("fused", "dense", "multicrop", "tencrop", "center")  # conf/eval_method
+
+
+def add_cache(command: argparse.ArgumentParser, what: str) -> None:
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vgg"
+    command.add_argument("--cache", type=Path, default=default, help=f"{what} (default: ~/.cache/vgg)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vgg", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -122,12 +158,7 @@ def main() -> None:
     command = commands.add_parser("check", help="what images a folder has, and whether they are whole and readable")
     command.add_argument("root", type=Path, help="what data.root= would name")
     command.add_argument("--all", action="store_true", help="decode every image, and verify the archives' MD5s")
-    command.add_argument(
-        "--cache",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vgg",
-        help="where indexes of archives are kept, and the images of parquet files (default: ~/.cache/vgg)",
-    )
+    add_cache(command, "where indexes of archives are kept, and the images of parquet files")
     command.set_defaults(call=check)
     for name, call, what in (
         ("tables", tables, "the paper's Tables 3 to 7, ours beside theirs"),
@@ -139,6 +170,8 @@ def main() -> None:
         ),
         ("keep", keep, "copy the evaluations made here to results/, which git keeps"),
         ("figure", figure, "draw the errors of Tables 3 to 6 as SVG"),
+        ("report", report, "write one HTML page with everything: tables, claims, curves, what the nets saw and where"),
+        ("dashboard", dashboard, "create or update the W&B workspace and report that compare configurations"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--data", default="digits", help="the data's name in the runs' names (default: digits)")
@@ -150,6 +183,22 @@ def main() -> None:
             command.add_argument("--format", choices=("text", "markdown"), default="text")
         if name == "figure":
             command.add_argument("--output", type=Path, help="default: results/DATA.svg")
+        if name == "report":
+            command.add_argument("--output", type=Path, help="default: DATA.html")
+            add_cache(command, "where the posteriors and the data are")
+        if name == "dashboard":
+            command.add_argument("--entity", help="the W&B user or team (default: the one that is logged in)")
+            command.add_argument("--project", default="vgg", help="logger.project of the runs (default: vgg)")
+    command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.set_defaults(call=listed)
+    command = commands.add_parser("predict", help="the five most probable classes of photos")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    command.add_argument("--run", required=True, help="a finished run, as digits/D-jitter, or torchvision:vgg16")
+    command.add_argument("--method", default="fused", choices=METHODS, help="section 3.2's (default: fused)")
+    command.add_argument("--maps", type=Path, metavar="FOLDER", help="write the score maps over the photos there")
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.set_defaults(call=predict)
     command = commands.add_parser("export", help="a finished run's net for other programs")
     command.add_argument("run", help="its name, as digits/D-jitter")
     command.add_argument("--format", choices=("torchvision", "safetensors", "onnx"), required=True)
