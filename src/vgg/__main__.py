@@ -110,8 +110,8 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{path}: {use}")
 
 
-def listed(arguments: argparse.Namespace) -> None:
-    from vgg.listed import rendered
+def overview(arguments: argparse.Namespace) -> None:
+    from vgg.overview import rendered
 
     print(rendered(arguments.runs))
 
@@ -191,7 +191,7 @@ def main() -> None:
             command.add_argument("--project", default="vgg", help="logger.project of the runs (default: vgg)")
     command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
     command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
-    command.set_defaults(call=listed)
+    command.set_defaults(call=overview)
     command = commands.add_parser("predict", help="the five most probable classes of photos")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     command.add_argument("--run", required=True, help="a finished run, as digits/D-jitter, or torchvision:vgg16")
