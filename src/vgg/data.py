@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
 
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.files import write_whole
@@ -109,7 +110,8 @@ class CentreCrops(Dataset):
 def training_colours(images: Listing, published_mean: tuple[float, ...] | None = None) -> Colours:
     """Mean RGB and principal components of the training pixels, over a fixed sample of at most `COLOUR_SAMPLE`."""
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
-    for index in np.random.default_rng(0).permutation(len(images))[:COLOUR_SAMPLE]:
+    sample = np.random.default_rng(0).permutation(len(images))[:COLOUR_SAMPLE]
+    for index in tqdm(sample, "mean and principal components of the colours", leave=False, disable=None):
         try:
             image = Image.fromarray(Picture(images.read(index)).pixels())
         except UNREADABLE:

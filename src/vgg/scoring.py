@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from vgg import evaluation, posteriors, weights
 from vgg.config import EvaluateConfig
@@ -47,9 +48,10 @@ def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([index for _, index in whole], dtype=torch.long)
 
 
-def sizes(images: Listing) -> list[tuple[int, int] | None]:
+def sizes(images: Listing, quiet: bool = False) -> list[tuple[int, int] | None]:
     """(width, height) of every image, from the files' headers; None where a file has none."""
-    return [size(images, index) for index in range(len(images))]
+    numbers = tqdm(range(len(images)), "sizes of the images", leave=False, disable=True if quiet else None)
+    return [size(images, index) for index in numbers]
 
 
 def size(images: Listing, index: int) -> tuple[int, int] | None:
@@ -102,8 +104,8 @@ def score(request: Path) -> None:
     if cfg.ceil_mode is not None:
         net.ceil_mode = cfg.ceil_mode
     images = evaluated_images(cfg, classes)
-    shapes = sizes(images)
     trainer = lightning_trainer(cfg.trainer, logger=False)
+    shapes = sizes(images, quiet=not trainer.is_global_zero)
     with together(trainer):
         for task in content.tasks:
             side = real_pixels(task.q, net.crop)
