@@ -28,4 +28,4 @@ def main(cfg: DictConfig) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once where nothing is to be saved
     main()
-    sys.exit(bool(sweep.failed))
+    sys.exit(1 if sweep.failed else 0)

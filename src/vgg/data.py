@@ -39,12 +39,17 @@ class TrainingCrops(Dataset):
         self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, Tensor, int]:
-        epoch, index = key
+        crop, label, alpha, bad, _ = self.drawn(*key)
+        return crop, label, alpha, bad
+
+    def drawn(self, epoch: int, index: int) -> tuple[Tensor, int, Tensor, int, int]:
+        """An item, and the S that was drawn for it."""
         rng = np.random.default_rng([self.seed, epoch, index])
         bad = -1
         for _ in range(ATTEMPTS):
             try:
-                side = real_pixels(draw_scale(self.smin, self.smax, rng), self.crop)
+                scale = draw_scale(self.smin, self.smax, rng)
+                side = real_pixels(scale, self.crop)
                 crop = training_crop(Picture(self.images.read(index)), side, self.crop, rng)
                 break
             except UNREADABLE:
@@ -54,7 +59,7 @@ class TrainingCrops(Dataset):
                 f"{ATTEMPTS} images in a row cannot be read, {self.images.path(bad)} the last: is the disk there?"
             )
         alpha = torch.tensor(rng.normal(0, COLOUR_SHIFT_DEVIATION, 3), dtype=torch.float32)
-        return crop, self.images.labels[index], alpha, bad
+        return crop, self.images.labels[index], alpha, bad, scale
 
 
 class TrainingBatches(Sampler):

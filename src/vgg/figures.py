@@ -9,7 +9,7 @@ from matplotlib import pyplot
 
 from vgg.config import require
 from vgg.results import paper_rows
-from vgg.tables import matching, method_name, net_name, results
+from vgg.tables import evaluation_name, matching, results
 
 
 def errors(data: str, runs: Path, path: Path) -> None:
@@ -20,9 +20,7 @@ def errors(data: str, runs: Path, path: Path) -> None:
     require(bool(measured), f"no row of Tables 3 to 6 was evaluated on {data}: start with python evaluate.py")
     labels, seen = [], set()
     for row, found in reversed(measured):
-        label = f"{' + '.join(map(net_name, row['runs']))}, {method_name(row['views'])}, " + (
-            f"Q = {', '.join(map(str, row['q'][0]))}" if len(row["runs"]) < 3 else "each its Q's"
-        )
+        label = "{}, {}, Q = {}".format(*evaluation_name(row))
         if label not in seen:
             seen.add(label)
             labels.append((label, row, found[-1]))
@@ -39,6 +37,6 @@ def errors(data: str, runs: Path, path: Path) -> None:
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=True)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, metadata={"Date": None}, facecolor="white")
     pyplot.close(figure)

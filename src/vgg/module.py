@@ -42,10 +42,14 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
         scores = self.net(channels_last(crops) + self.colours.shift(alpha))
         loss = F.cross_entropy(scores, labels)
-        error = 100 * (scores.detach().argmax(1) != labels).float().mean()
-        shown = {"train/loss": loss.detach(), "train/top1_error": error}
+        right = scores.detach().topk(min(5, scores.shape[1])).indices == labels[:, None]
+        shown = {
+            "train/loss": loss.detach(),
+            "train/top1_error": 100 * (~right[:, 0]).float().mean(),
+            "train/top5_error": 100 * (~right.any(1)).float().mean(),
+        }
         self.log("loss", shown["train/loss"], prog_bar=True, logger=False)
-        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_index: int) -> None:

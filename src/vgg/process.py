@@ -21,13 +21,17 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 TO_RANKS = {"srun": signal.SIGUSR1, "torchrun": signal.SIGTERM}
 
 
+# W&B keeps to what was asked of it: it prints nothing, and reports no errors of its own to its makers.
+QUIET_WANDB = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+
+
 def clean_environment(launch: str) -> dict[str, str]:
-    """This environment without any rank, but with the allocation for srun; W&B keeps to what was asked of it."""
+    """This environment without any rank, but with the allocation for srun; W&B is quiet."""
     prefixes = tuple(prefix for prefix in RANK_PREFIXES if launch != "srun" or prefix != "SLURM_")
     kept = {
         key: value for key, value in os.environ.items() if key not in RANK_VARIABLES and not key.startswith(prefixes)
     }
-    return {"PYTHONUNBUFFERED": "1", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"} | kept
+    return {"PYTHONUNBUFFERED": "1"} | QUIET_WANDB | kept
 
 
 def launcher(how: Trainer) -> list[str]:

@@ -161,6 +161,8 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
+    from vgg.tracking import log_evaluation  # which imports this module
+
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
     if cfg.plan.dry_run:
         print(needed_disk(cfg))
@@ -173,7 +175,7 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             elif cfg.submission is not None:
                 submit(one)
             else:
-                evaluate(one)
+                log_evaluation(one, evaluate(one))
         except UserError as error:
             missing.append(str(error))
     if missing:

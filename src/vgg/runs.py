@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -94,6 +95,11 @@ def run_name(cfg: TrainConfig) -> str:
     return name + (f"-{cfg.tag}" if cfg.tag else "")
 
 
+def without_seed(name: str) -> str:
+    """What the runs of several seeds share of their names."""
+    return re.sub(r"-seed\d+(?=-|$)", "", name)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run's folder."""
@@ -113,6 +119,11 @@ class Run:
     def of(cls, folder: Path) -> "Run":
         """The run in this folder, named by its last two parts."""
         return cls(f"{folder.parent.name}/{folder.name}", folder)
+
+    @property
+    def cell(self) -> str:
+        """Its name without the data and the seed."""
+        return without_seed(self.name.partition("/")[2])
 
     @property
     def weights(self) -> Path:

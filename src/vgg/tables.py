@@ -11,6 +11,7 @@ from typing import Any
 from vgg.config import REPOSITORY, UserError, require
 from vgg.files import write_whole
 from vgg.results import method_name, paper_lines
+from vgg.runs import without_seed
 
 TITLES = {
     "Table 3": "Table 3: dense, one test scale (section 4.1)",
@@ -44,7 +45,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def results(data: str, runs: Path) -> list[dict[str, Any]]:
     """Every evaluation on this data, kept or made here; of several with the same key the last."""
     lines = [*read_lines(curated(data)), *read_lines(runs / data / "results.jsonl")]
-    return list({json.dumps([nets(line), *(line[key] for key in SETTINGS)]): line for line in lines}.values())
+    return list({key(line): line for line in lines}.values())
+
+
+def key(line: dict[str, Any]) -> str:
+    """What was evaluated, and how: a later line with the same key takes an earlier one's place."""
+    return json.dumps([nets(line), *(line[setting] for setting in SETTINGS)])
 
 
 def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
@@ -65,7 +71,7 @@ def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str,
     """Our evaluations of a row's nets, views and scales, the last for each seed, the paper's settings only."""
     found = {}
     for line in lines:
-        cells = [re.sub(r"-seed\d+$", "", name.split("/")[1]) for name in line["runs"]]
+        cells = [without_seed(name.split("/")[1]) for name in line["runs"]]
         settings = line["softmax"] == "last" and not any(line["ceil_mode"]) and len(set(line["seed"])) == 1
         if settings and nets(line | {"runs": cells}) == nets(row) and sorted(line["views"]) == sorted(row["views"]):
             found[line["seed"][0]] = line
@@ -92,14 +98,16 @@ def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[st
     return [f"{mean(found):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]
 
 
+def evaluation_name(row: dict[str, Any]) -> list[str]:
+    """The nets of a row, its views, and its test scales."""
+    many = len(row["runs"]) > 2
+    nets = f"{len(row['runs'])} nets, the ILSVRC submission" if many else " + ".join(map(net_name, row["runs"]))
+    return [nets, method_name(row["views"]), "each its own" if many else ", ".join(map(str, row["q"][0]))]
+
+
 def row_cells(row: dict[str, Any], ours: list[dict[str, Any]]) -> list[str]:
     """One line of a table as text."""
-    if "method" in row:
-        left = [row["method"], str(row["nets"])]
-    else:
-        many = len(row["runs"]) > 2
-        nets = f"{len(row['runs'])} nets, the ILSVRC submission" if many else " + ".join(map(net_name, row["runs"]))
-        left = [nets, method_name(row["views"]), "each its own" if many else ", ".join(map(str, row["q"][0]))]
+    left = [row["method"], str(row["nets"])] if "method" in row else evaluation_name(row)
     cells = [*left, *errors(row, ours, "top1"), *errors(row, ours, "top5"), str(len(ours)) if ours else "–"]
     if "top5_test" in row:
         cells.append("–" if row["top5_test"] is None else f"{row['top5_test']:.1f}")

@@ -1,22 +1,22 @@
 """One run, trained or resumed in this process: `python -m vgg fit FOLDER` on a folder that train.py prepared."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vgg import initialise, weights
 from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, WholeFiles
 from vgg.config import TrainConfig, Trainer, UserError, require
+from vgg.curves import Curves, ExampleCrops
 from vgg.data import ImageData
 from vgg.module import Classifier
 from vgg.network import VGG
 from vgg.ranks import together
-from vgg.runs import Run, flat
+from vgg.runs import Run
 
 
 def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> VGG:
@@ -60,25 +60,6 @@ def readable_checkpoint(run: Run) -> Path | None:
         except UserError as error:
             print(f"refused: {error}", flush=True)
     return None
-
-
-def loggers(cfg: TrainConfig, run: Run) -> list[Logger]:
-    """CSV always; W&B as configured, its id the run's name, so that a resumed run goes on with its curve."""
-    made: list[Logger] = [CSVLogger(run.folder, name="csv")]
-    if cfg.logger.wandb != "disabled":
-        record = run.record()
-        wandb = WandbLogger(
-            name=run.name,
-            id=run.name.replace("/", "-"),
-            save_dir=run.folder,
-            project=cfg.logger.project,
-            group=cfg.logger.group or cfg.data.name,
-            offline=cfg.logger.wandb == "offline",
-            config=flat(asdict(cfg)) | {key: record[key] for key in ("run", "parent", "parent_sha256")},
-        )
-        wandb._wandb_init.pop("anonymous", None)  # Lightning passes it on, W&B warns that it does nothing
-        made.append(wandb)
-    return made
 
 
 def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
@@ -134,10 +115,13 @@ def fit(run: Run) -> None:
     ]
     if sys.stderr.isatty():
         callbacks.append(Bar(leave=False))
+    curves = Curves.of(cfg, run)
+    if curves is not None:
+        callbacks.append(ExampleCrops(curves))
     trainer = lightning_trainer(
         cfg.trainer,
         max_epochs=cfg.epochs,
-        logger=loggers(cfg, run),
+        logger=[CSVLogger(folder, name="csv"), *([curves] if curves else [])],
         callbacks=callbacks,
         plugins=[WholeFiles()],
         num_sanity_val_steps=0,
@@ -160,4 +144,6 @@ def fit(run: Run) -> None:
             )
             weights.save(run, net, classes)
             run.clear()
+            if curves is not None:
+                curves.keep_weights(run)
         trainer.strategy.barrier()  # no rank ends before the weights are there

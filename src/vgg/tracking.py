@@ -1,0 +1,183 @@
+"""Weights & Biases: what runs are called there, and every evaluation as a run of its own beside the training runs.
+
+Nothing here needs a network unless logger.wandb is online. The curves of training are in curves.py.
+"""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vgg import tables
+from vgg.config import STARTS_FROM_A, EvaluateConfig, UserError, require
+from vgg.plan import CELL, scale_of
+from vgg.process import QUIET_WANDB
+from vgg.results import method_name, paper_lines, paper_row
+from vgg.runs import without_seed
+from vgg.scales import multi_scale, single_scale
+
+RULES = {"single": single_scale, "multi": multi_scale}
+NAMED = 3  # nets at most that a name lists
+
+
+def quiet() -> None:
+    """Before W&B is imported; what the environment says already stands."""
+    os.environ.update(QUIET_WANDB | os.environ)
+
+
+def require_login() -> None:
+    """Raise UserError where W&B has no key of this user; nobody is asked for one."""
+    quiet()
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:
+        raise UserError(f"W&B does not take the key it has ({error}): wandb login") from error
+    require(known, "W&B does not know you: wandb login, and the same command again; logger=offline needs no account")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What W&B raises where it fails: its API's errors are a kind of their own."""
+    import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    return wandb.Error, WandbApiFailedError
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def failure(error: Exception) -> str:
+    """What W&B's failure means for a command, in a line."""
+    return f"W&B failed ({first_line(error)}). logger=offline writes files for wandb sync, logger=csv does without"
+
+
+def identifier(run: str) -> str:
+    """A run's id in W&B, and the name of its weights there: digits/D-jitter is digits-D-jitter."""
+    return run.replace("/", "-")
+
+
+@cache
+def depth(model: str) -> int | None:
+    """Weight layers of a column of Table 1; None for another net."""
+    layers = {row["net"]: row["weight_layers"] for row in paper_lines() if row["place"] == "Table 1"}
+    return layers.get(model)
+
+
+def joined(values: list[str]) -> str:
+    """Distinct values as one that runs can be grouped by: D + E."""
+    return " + ".join(dict.fromkeys(values))
+
+
+def protocol(line: dict[str, Any]) -> str:
+    """What an evaluation's errors are called: dense_single, fused_multi; `other` where its Q's follow no rule.
+
+    Settings that are not the paper's stand at the end, so that its errors never mix with those of others.
+    """
+    scales = [scale_of(cell) for cell in line["cells"]]
+    follows = [
+        name
+        for name, rule in RULES.items()
+        if all(tuple(sorted(q)) == rule(s.smin, s.smax) for q, s in zip(line["q"], scales, strict=True))
+    ]
+    name = "fused" if line["views"] == ["dense", "multicrop"] else "_".join(line["views"])
+    name += f"_{follows[0] if follows else 'other'}"
+    name += "_softmax_first" if line["softmax"] == "first" else ""
+    return name + ("_ceil" if any(line["ceil_mode"]) else "")
+
+
+def settings(line: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's configuration: what it is grouped and filtered by, under the names that training runs have."""
+    found = [CELL.match(cell) for cell in line["cells"]]
+    kept = ("runs", "cells", "views", "q", "softmax", "ceil_mode", "crop", "width", "precision", "classes")
+    origins = ("weights_sha256", "images_sha256", "command", "commit", "date", "versions")
+    return {
+        "model": {"name": joined([cell["model"] for cell in found])},
+        "train_scale": {"name": joined([cell["scale"] for cell in found])},
+        "dataset": line["data"],
+        "seed": line["seed"][0] if len(set(line["seed"])) == 1 else line["seed"],
+        "cell": joined([without_seed(cell) for cell in line["cells"]]),
+        "method": method_name(line["views"]),
+        "protocol": protocol(line),
+        **{key: line[key] for key in (*kept, *origins)},
+    }
+
+
+def errors(line: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's row: the errors under the protocol's name, and what they are drawn over, Q and depth.
+
+    Depth is that of A to E as the paper trains them: nets that differ in something else are no points of that curve.
+    """
+    name, cells = protocol(line), {without_seed(cell) for cell in line["cells"]}
+    row: dict[str, Any] = {f"{name}/{key}": line[key] for key in ("top1", "top5")}
+    model, scale = CELL.match(line["cells"][0]).group("model", "scale")
+    if cells == {f"{model}-{scale}"} and model in ("A", *STARTS_FROM_A):
+        row["depth"] = depth(model)
+    scales = {q for own in line["q"] for q in own}
+    if len(scales) == 1:
+        row["q"] = scales.pop()
+        if name in ("dense_single", "dense_other"):
+            row |= {f"dense_over_q/{key}": line[key] for key in ("top1", "top5")}
+    return row
+
+
+def summary(line: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's numbers: errors with their 95 % intervals, images, and the paper's row where there is one."""
+    numbers: dict[str, Any] = {"images": line["images"], "skipped": line["skipped"]}
+    row = paper_row(line)
+    for key in ("top1", "top5"):
+        low, high = line[f"{key}_interval"]
+        numbers |= {key: line[key], f"{key}_low": low, f"{key}_high": high}
+        if row is not None:
+            numbers |= {f"paper_{key}": row[key], "paper_place": row["place"]}
+    return numbers
+
+
+def evaluation_id(line: dict[str, Any]) -> str:
+    """The same for the same evaluation, which takes an earlier one's place."""
+    return f"evaluate-{hashlib.sha256(tables.key(line).encode()).hexdigest()[:16]}"
+
+
+def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
+    """One evaluation as a run in W&B, its files in runs/<data>/wandb.
+
+    UserError where W&B fails: the line is in results.jsonl by then.
+    """
+    if cfg.logger.wandb == "disabled":
+        return
+    if cfg.logger.wandb == "online":
+        require_login()
+    quiet()
+    import wandb
+
+    nets = joined(line["runs"]) if len(line["runs"]) <= NAMED else f"{len(line['runs'])} nets"
+    scales = joined([", ".join(map(str, q)) for q in line["q"]]) if len(line["runs"]) <= NAMED else "each its own"
+    folder = Path(cfg.dirs.runs) / line["data"]
+    try:
+        with wandb.init(
+            mode=cfg.logger.wandb,
+            project=cfg.logger.project,
+            group=cfg.logger.group or line["data"],
+            job_type="evaluate",
+            id=evaluation_id(line),
+            name=f"{nets}, {method_name(line['views'])}, Q = {scales}",
+            dir=folder.absolute(),
+            config=settings(line),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=30,
+                disable_git=True,  # the commit is in the configuration
+                disable_code=True,
+                x_disable_stats=True,  # of a machine that has finished its work
+                x_disable_meta=True,
+                x_save_requirements=False,
+            ),
+        ) as run:
+            run.log(errors(line))
+            run.summary.update(summary(line))
+    except (*failures(), OSError) as error:
+        raise UserError(f"the result is in {folder / 'results.jsonl'}, but {failure(error)}") from error
