@@ -1,0 +1,196 @@
+"""Everything about one data set on one page: `python -m vgg report` writes a file that needs nothing but a browser."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from vgg import claims, inspection, plots, report_charts
+from vgg.config import REPOSITORY, TrainConfig
+from vgg.files import write_whole
+from vgg.inspection import Lacking
+from vgg.overview import in_training
+from vgg.plan import TRAIN_SCALES, cell_config
+from vgg.report_charts import Line, order, short, title
+from vgg.results import commit, method_name
+from vgg.runs import Run, parent_config, run_name, typed
+from vgg.studies import cells
+from vgg.tables import TITLES, described, results, table
+
+STATES = {
+    "done": "finished",
+    "elsewhere": "evaluated, its weights are not here",
+    "training": "in training",
+    "stopped": "interrupted",
+    "missing": "not run",
+}
+FEW = 20  # classes, up to which the whole confusion matrix is shown
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page: what it shows, or the sentence that says what it lacks, and the command that makes it."""
+
+    content: Any = None
+    lacking: str = ""
+    command: str = ""
+
+
+def part(make: Callable[[], Any]) -> Part:
+    """What `make` gives, or what it says is lacking."""
+    try:
+        return Part(make())
+    except Lacking as lack:
+        return Part(lacking=str(lack), command=lack.command)
+
+
+def known_runs(data: str, runs: Path) -> list[Run]:
+    """Every run on this data that was started here."""
+    found = [Run.named(f"{data}/{path.parent.name}", runs) for path in (runs / data).glob("*/config.yaml")]
+    return sorted(found, key=lambda run: order(run.name))
+
+
+def parents_of_paper(data: str) -> dict[str, str | None]:
+    """The runs of `ablation=paper` on this data, by name, and the runs they start from."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = typed(compose("train", ["ablation=paper"]), TrainConfig)
+    cfg = replace(cfg, data=replace(cfg.data, name=data))
+    parents: dict[str, str | None] = {}
+    for name in cfg.ablation.cells:
+        step: TrainConfig | None = cell_config(cfg, name)
+        while step is not None:
+            start = parent_config(step, TRAIN_SCALES)
+            parents[run_name(step)] = run_name(start) if start else None
+            step = start
+    return parents
+
+
+def lineage(data: str, runs: Path, known: list[Run], lines: list[Line]) -> dict[str, Any]:
+    """The graph of the paper's runs and of all others that are here, and how many of each state the paper's are."""
+    planned = parents_of_paper(data)
+    parents = planned | {run.name: run.record().get("parent") for run in known}
+    parents |= {parent: None for parent in set(parents.values()) - set(parents) - {None}}
+    evaluated = {name for line in lines for name in line["runs"]}
+
+    def state(name: str) -> str:
+        run = Run.named(name, runs)
+        if run.finished:
+            return "done"
+        if (run.folder / "config.yaml").is_file():
+            return "training" if in_training(run) else "stopped"
+        return "elsewhere" if name in evaluated else "missing"
+
+    names = sorted(parents, key=order)
+    states = {name: state(name) for name in names}
+    chart = plots.lineage(
+        "lineage",
+        "; ".join(f"{name}: {STATES[states[name]]}, from {parents[name] or 'random weights'}" for name in names),
+        {name.removeprefix(f"{data}/"): (parents[name] or "").removeprefix(f"{data}/") or None for name in names},
+        {name.removeprefix(f"{data}/"): states[name] for name in names},
+    )
+    return {
+        "chart": chart,
+        "counts": Counter(states[name] for name in planned),
+        "planned": len(planned),
+        "more": len(names) - len(planned),
+    }
+
+
+def sources(lines: list[Line]) -> list[dict[str, str]]:
+    """Of each evaluation: what it is, and the command, code and packages that made it."""
+    found = []
+    for line in lines:
+        names, method, q, _, top1, *_ = cells(line, "")
+        settings = ["soft-max first"] if line["softmax"] == "first" else []
+        settings += ["ceil_mode"] if any(line["ceil_mode"]) else []
+        found.append(
+            {
+                "evaluation": ", ".join([names, method, f"Q = {q}", *settings]),
+                "top-1": f"{top1} %",
+                "command": line.get("command", "–"),
+                "commit": line.get("commit") or "–",
+                "seed": ", ".join(str(seed) for seed in dict.fromkeys(line["seed"])),
+                "date": line.get("date", "–"),
+                "weights": ", ".join(sha256[:8] for sha256 in line.get("weights_sha256", [])) or "–",
+                "images": line["images_sha256"][:8],
+                "versions": ", ".join(f"{name} {number}" for name, number in line.get("versions", {}).items()) or "–",
+            }
+        )
+    return found
+
+
+def mistakes(lines: list[Line], runs: Path, cache: Path) -> dict[str, Any]:
+    """Confusion and the hardest images, of the net with the best result at hand."""
+    result = inspection.best(lines, runs, cache)
+    counts, names = inspection.confusion(result), result.images.classes
+    certain, wrong = inspection.hardest(result)
+    return {
+        "title": f"{title(result.line)}, {method_name(result.line['views'])}",
+        "line": result.line,
+        "names": names,
+        "counts": counts.tolist() if len(names) <= FEW else None,
+        "pairs": inspection.confused(counts, names),
+        "certain": part(lambda: inspection.cards(result, certain, runs)),
+        "wrong": part(lambda: inspection.cards(result, wrong, runs)),
+    }
+
+
+def rule(data: str, runs: Path) -> str:
+    """What stands under `python -m vgg claims`: its marks, and how a claim is decided; a line a paragraph or item."""
+    text = claims.rendered(data, runs, "markdown").split("\n\n", 2)[2]
+    return re.sub(r"(?<![\n.])\n(?![\n-])", " ", text)
+
+
+def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
+    """Of every finished run: its name and the sheet of conv1_1's filters."""
+    finished = [run for run in known if run.finished]
+    if not finished:
+        raise Lacking("This needs the weights of a finished run.", "python train.py")
+    return [(short(run.name), inspection.filters(run)) for run in finished]
+
+
+def write(data: str, runs: Path, cache: Path, path: Path) -> None:
+    """Write the page about this data. A part of it that needs what is not on this machine says so."""
+    lines, known = results(data, runs), known_runs(data, runs)
+    usual = [line for line in lines if line["softmax"] == "last" and not any(line["ceil_mode"])]
+    groups, decided = report_charts.by_method(usual), claims.verdicts(lines)
+    lowest = min(usual, key=lambda line: line["top1"], default=None)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        data=data,
+        about=described(data, lines),
+        lines=lines,
+        lowest=lowest and (f"{title(lowest)}, {method_name(lowest['views'])}", lowest["top1"]),
+        tables=[(heading, *table(place, lines)) for place, heading in TITLES.items()],
+        claims=decided,
+        verdicts=Counter(claim.verdict for claim in decided),
+        rule=rule(data, runs),
+        header=claims.HEADER,
+        number=claims.number,
+        curves=part(lambda: report_charts.learning_curves(known)),
+        depth=part(lambda: report_charts.depth_chart(usual)),
+        depth_of_paper=report_charts.depth_chart(None),
+        over_q=part(lambda: report_charts.q_charts(usual, runs, cache)),
+        methods=part(lambda: report_charts.method_chart(groups)),
+        agreements=part(lambda: report_charts.agreements(groups)),
+        scatter=part(lambda: report_charts.agreement_chart(groups, runs, cache)),
+        mistakes=part(lambda: mistakes(lines, runs, cache)),
+        filters=part(lambda: first_filters(known)),
+        lineage=lineage(data, runs, known, lines),
+        states=STATES,
+        sources=sources(lines),
+        commit=commit(),
+    )
+    with write_whole(path) as file:
+        file.write(page.encode())

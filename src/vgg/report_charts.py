@@ -1,0 +1,179 @@
+"""What the report's charts and their tables show: from metrics, evaluations and posteriors to numbers for the plots."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from vgg import claims, inspection, plots
+from vgg.config import MODELS
+from vgg.inspection import Lacking
+from vgg.overview import epoch_lines
+from vgg.plan import CELL
+from vgg.results import method_name, paper_lines, paper_rows
+from vgg.runs import Run
+from vgg.studies import cells
+from vgg.tables import matching, nets
+
+Line = dict[str, Any]  # an evaluation, as results.jsonl has it
+METHODS = ("dense", "multi-crop", "multi-crop & dense")
+BOTH = "python evaluate.py -m eval=table4,multicrop,fused"
+
+
+def short(name: str) -> str:
+    """A run's name without its data."""
+    return name.partition("/")[2]
+
+
+def order(name: str) -> tuple[int, int, str]:
+    """Runs stand in the order of Table 1, then of training scales; those that follow no cell's pattern come last."""
+    found = CELL.match(short(name))
+    if found is None:
+        return len(MODELS), 0, name
+    return MODELS.index(found["model"]), list(plots.SCALE_COLOURS).index(found["scale"]), name
+
+
+def curve(run: Run) -> plots.Curve:
+    """The columns of a run's metrics over its epochs; of a resumed run as one."""
+    columns: plots.Curve = {}
+    for line in epoch_lines(run):
+        for name, value in line.items():
+            epochs, values = columns.setdefault(name, ([], []))
+            epochs.append(int(line["epoch"]) + 1)
+            values.append(value)
+    return columns
+
+
+def learning_curves(known: list[Run]) -> list[dict[str, Any]]:
+    """Of every run that has finished an epoch: the chart, and what stands beside it."""
+    found = []
+    for run in known:
+        columns = curve(run)
+        if not columns:
+            continue
+        about = [] if run.finished else ["not finished"]
+        if "val/top1_error" in columns:
+            about.insert(0, f"top-1 error {columns['val/top1_error'][1][-1]:.1f} %")
+        found.append(
+            {
+                "name": short(run.name),
+                "about": ", ".join(about),
+                "parent": (run.record().get("parent") or "").removeprefix(f"{run.folder.parent.name}/"),
+                "chart": plots.learning_curve(f"curve-{run.name}", f"learning curves of {run.name}", columns),
+            }
+        )
+    if not found:
+        raise Lacking("This needs a run that has finished an epoch here.", "python train.py")
+    return found
+
+
+def depth_chart(lines: list[Line] | None) -> Markup:
+    """Table 3 over depth: from our evaluations, or where those are None the paper's."""
+    nets_of = [(line["net"], line["weight_layers"]) for line in paper_lines() if line["place"] == "Table 1"]
+    points = defaultdict(list)
+    for row in (row for row in paper_rows() if row["place"] == "Table 3"):
+        cell = CELL.fullmatch(row["runs"][0])
+        if lines is None:
+            points[cell["scale"]].append((cell["model"], row["top1"], None))
+        elif found := matching(row, lines):
+            low, high = (mean(line["top1_interval"][end] for line in found) for end in (0, 1))
+            points[cell["scale"]].append((cell["model"], mean(line["top1"] for line in found), (low, high)))
+    if not points:
+        raise Lacking("This needs evaluations of Table 3.", "python evaluate.py ablation=table3")
+    whose = "paper" if lines is None else "ours"
+    return plots.depth(f"depth-{whose}", f"top-1 error over depth, a line a training scale ({whose})", points, nets_of)
+
+
+def q_charts(lines: list[Line], runs: Path, cache: Path) -> list[tuple[str, Markup]]:
+    """The error over Q of every run with two test scales or more, a chart a net."""
+    found = inspection.over_q(lines, runs, cache)
+    curves = defaultdict(list)
+    for (run, view), errors in sorted(found.items(), key=lambda item: (order(item[0][0]), item[0][1])):
+        if view in ("dense", "multicrop") and len(errors) > 1:
+            cell = CELL.match(short(run))
+            model, scale = (cell["model"], cell["scale"]) if cell else (short(run), "")
+            variant = short(run) != f"{model}-{scale}"
+            curves[model].append((scale, variant, view, sorted(errors), [errors[q] for q in sorted(errors)]))
+    if not curves:
+        command = "python evaluate.py -m eval=table3 'test_scale.q=[224],[256],[320],[384],[448],[512]'"
+        raise Lacking("This needs a net at two test scales or more.", command)
+    drawn = [own for of_model in curves.values() for own in of_model]
+    scales = [q for *_, scales, _ in drawn for q in scales]
+    reach = min(scales), max(scales), max(error for *_, errors in drawn for error in errors)
+    return [
+        (model, plots.over_q(f"q-{model}", f"top-1 error of {model} over the test scale Q", own, reach))
+        for model, own in curves.items()
+    ]
+
+
+def by_method(lines: list[Line]) -> list[dict[str, Line]]:
+    """Evaluations of the same nets at the same scales, by method, where there are several."""
+    groups: dict[str, dict[str, Line]] = defaultdict(dict)
+    for line in sorted(lines, key=lambda line: (len(line["runs"]), order(line["runs"][0]))):
+        if (method := method_name(line["views"])) in METHODS:
+            groups[json.dumps([nets(line), line["images_sha256"], line["precision"]])][method] = line
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def title(line: Line) -> str:
+    """The nets and test scales of an evaluation."""
+    names, _, q, *_ = cells(line, "")
+    return f"{names}, Q = {q}" if q[0].isdigit() else f"{names}, {q} Q"
+
+
+def method_chart(groups: list[dict[str, Line]]) -> Markup:
+    """Bars of every net that was evaluated by several methods, the paper's errors beside."""
+    if not groups:
+        raise Lacking("This needs a net evaluated dense and multi-crop.", BOTH)
+    rows = [row for row in paper_rows() if row["top1"]]
+    drawn = []
+    for group in groups:
+        bars = []
+        for method in filter(group.__contains__, METHODS):
+            line = group[method]
+            paper = [row["top1"] for row in rows if matching(row, [line])]  # the same where several tables have it
+            bars.append((method, line["top1"], tuple(line["top1_interval"]), paper[-1] if paper else None))
+        drawn.append((title(line), bars))
+    return plots.methods("methods", "top-1 error, dense, multi-crop and both", drawn)
+
+
+def agreements(groups: list[dict[str, Line]]) -> list[tuple[str, dict[str, int]]]:
+    """Dense against multi-crop, by nets: of the images, how many each has right that the other has not."""
+    found = []
+    for group in groups:
+        right = [claims.correct(group[method]) for method in METHODS[:2] if method in group]
+        if len(right) < 2 or any(bits is None for bits in right):
+            continue
+        dense, multicrop = right
+        counts = {
+            "both right": dense & multicrop,
+            "only dense": dense & ~multicrop,
+            "only multi-crop": ~dense & multicrop,
+            "both wrong": ~dense & ~multicrop,
+        }
+        found.append((title(group["dense"]), {name: int(bits.sum()) for name, bits in counts.items()}))
+    if not found:
+        raise Lacking("This needs a net evaluated dense and multi-crop.", BOTH)
+    return found
+
+
+def agreement_chart(groups: list[dict[str, Line]], runs: Path, cache: Path) -> tuple[str, Markup]:
+    """The true class's probability, dense against multi-crop, of the nets with the lowest error that are at hand."""
+    pairs = [[group[method] for method in METHODS[:2] if method in group] for group in groups]
+    here = [pair for pair in pairs if len(pair) == 2 and all(inspection.at_hand(line, cache) for line in pair)]
+    if not here:
+        raise Lacking(f"This needs a net's dense and multi-crop posteriors in {cache / 'posteriors'}.", BOTH)
+    pair = min(here, key=lambda pair: min(line["top1"] for line in pair))
+    dense, multicrop = (inspection.scored(line, runs, cache) for line in pair)
+    common = np.intersect1d(dense.indices, multicrop.indices)
+    (own_d, right_d), (own_m, right_m) = (
+        (each.own[places], (each.best == each.labels)[places])
+        for each in (dense, multicrop)
+        for places in [np.searchsorted(each.indices, common)]
+    )
+    label = "probability of the true class of each image, dense against multi-crop"
+    return title(pair[0]), plots.agreement("agreement", label, own_d, own_m, (right_d, right_m))
