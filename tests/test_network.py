@@ -5,7 +5,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vgg.initialise import draw
-from vgg.network import FC_LAYERS, TABLE_1, VGG
+from vgg.network import FC_LAYERS, TABLE_1, VGG, receptive_fields
 from vgg.scales import map_side
 
 TINY = 1 / 64
@@ -76,6 +76,17 @@ def test_parameters_multiply_adds_and_weight_layers_are_the_papers(name):
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert round(net.multiply_adds() / 1e9, 3) == multiply_adds
     assert len(list(net.children())) == layers
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_receptive_fields_are_those_of_section_2_3_and_follow_from_the_pixels_seen(name):
+    sides = receptive_fields(name)
+    first, last = seen_pixels(name, 3)
+    assert sides["fc6"] == last - first + 1 + 6 * 32
+    assert list(sides.values()) == sorted(sides.values())
+    assert receptive_fields("B")["conv1_2"] == receptive_fields("B-5x5")["conv1_1"] == 5
+    with torch.device("meta"):
+        assert [*sides, "fc7", "fc8"] == [layer for layer, _ in VGG(name).named_children()]
 
 
 @pytest.mark.parametrize("name", TABLE_1)

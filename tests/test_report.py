@@ -154,7 +154,7 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
 
     found = inspection.best([line], tmp_path / "runs", tmp_path / "cache")
     for card in inspection.cards(found, [0, 1], tmp_path / "runs"):
-        corners = [(32 * x, 32 * y) for y in range(card.height // 32) for x in range(card.width // 32)]
+        corners = [(32 * x + 12, 32 * y + 12) for y in range(card.height // 32) for x in range(card.width // 32)]
         assert [cell[:2] for cell in card.maps[0].cells] == corners
         assert sum(score_map.true for score_map in card.maps) == 1
     run.weights.unlink()

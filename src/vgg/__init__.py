@@ -1,1 +1,21 @@
-"""Very Deep Convolutional Networks for Large-Scale Image Recognition (arXiv 1409.1556), reproduced."""
+"""Very Deep Convolutional Networks for Large-Scale Image Recognition (arXiv 1409.1556), reproduced.
+
+vgg.load("digits/D-jitter").top("photo.jpg") classifies a photo by a finished run, "torchvision:vgg16" by published
+weights; src/vgg/prediction.py says what else there is.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vgg.prediction import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`vgg.load`, imported at its first use: `import vgg` alone imports no torch."""
+    if name == "load":
+        from vgg.prediction import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -132,6 +132,7 @@ def dashboard(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save
     from vgg.prediction import predict
 
     quiet()

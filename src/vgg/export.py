@@ -53,7 +53,6 @@ class Posteriors(nn.Module):
 
 def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
     """Write the run's net; the file and how its input is to be prepared are returned."""
-    require(run.finished, f"{run.name} is not finished, or there is no such run: {run.folder}")
     net, classes = weights.load(run)
     path = path or Path(run.name.replace("/", "-") + ENDINGS[form])
     mean = [round(value, 4) for value in net.mean.tolist()]

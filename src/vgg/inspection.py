@@ -158,7 +158,7 @@ def confused(counts: np.ndarray, names: tuple[str, ...]) -> list[tuple[str, str,
 class ScoreMap:
     """A class over one image: its posterior in the evaluation, and of each cell (x, y, probability there).
 
-    x, y: the upper left corner of the 32 pixels in the middle of what fc6's window stands on, all inside the image.
+    x, y: the upper left corner of the 32 pixels in the middle of the crop-sized window that the cell looks at.
     """
 
     name: str
@@ -195,7 +195,7 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
         raise Lacking(f"This needs the weights of {run.name}: {run.weights}.")
     net, names = weights.load(run)
     net.ceil_mode = result.line["ceil_mode"][0]
-    side, margin, made = real_pixels(max(result.line["q"][0]), net.crop), STRIDE * (net.window - 1) / 2, []
+    side, margin, made = real_pixels(max(result.line["q"][0]), net.crop), (net.crop - STRIDE) / 2, []
     for place in places:
         index, label = int(result.indices[place]), int(result.labels[place])
         pixels = rescale(Picture(result.images.read(index)), side)

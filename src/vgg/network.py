@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg.scales import MAX_POOLS, map_side, pooled
+from vgg.scales import MAX_POOLS, PAPER_CROP, map_side, pooled
 
 # Table 1, read from top to bottom. "3-64" is the paper's conv3-64: 3x3 filters, 64 channels. A ReLU follows every
 # convolution, a 2x2 max pool of stride 2 every block; FC-4096, FC-4096, FC-1000 and the soft-max end each column.
@@ -20,6 +20,23 @@ TABLE_1 = {
 }
 FC_LAYERS = ("fc6", "fc7", "fc8")
 STRIDE = 2**MAX_POOLS  # one cell of the class score map every 32 pixels
+
+
+def receptive_fields(name: str, crop: int = PAPER_CROP) -> dict[str, int]:
+    """Side in pixels of what one unit of each convolution sees of an image, and one of fc6, whose window is a crop's.
+
+    Section 2.3's: two 3x3 layers see as much as one of 5x5. Of fc6 it is more than the crop: on a whole image the
+    padding of a crop is the neighbourhood (section 3.2).
+    """
+    side = step = 1
+    found = {}
+    for number, column in enumerate(TABLE_1[name], start=1):
+        kernels = [int(entry.split("-")[0]) for entry in column.replace(" LRN", "").split()]
+        for place, kernel in enumerate(kernels, start=1):
+            side += (kernel - 1) * step
+            found[f"conv{number}_{place}"] = side
+        side, step = side + step, 2 * step  # a 2x2 max pool
+    return found | {"fc6": side + (map_side(crop) - 1) * step}
 
 
 class VGG(nn.Module):
@@ -77,8 +94,9 @@ class VGG(nn.Module):
     def score_map(self, x: Tensor) -> Tensor:
         """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), one cell a window.
 
-        Cell (i, j) looks at the crop-sized window at (32 i, 32 j). H and W are at least the training crop; the map's
-        side is floor(H / 32) - floor(crop / 32) + 1.
+        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's may
+        end beyond the image. H and W are at least the training crop; the map's side is
+        floor(H / 32) - floor(crop / 32) + 1.
         """
         if min(x.shape[-2:]) < self.crop:
             raise ValueError(f"{tuple(x.shape[-2:])} is smaller than the net's training crop of {self.crop} pixels")

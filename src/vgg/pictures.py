@@ -13,6 +13,13 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", module="PIL")  # of a file's odd metadata, without the file's name
 
 
+def rgb(image: Image.Image) -> np.ndarray:
+    """(height, width, 3) uint8: of 16 bits the upper 8, without an alpha channel."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.array(image.convert("RGB"))
+
+
 class Picture:
     """A JPEG, PNG or WebP picture, told by content; `size` is (width, height) in pixels.
 
@@ -30,6 +37,13 @@ class Picture:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 self.size = image.size
 
+    @classmethod
+    def of(cls, image: Image.Image) -> "Picture":
+        """A picture that is decoded already, as RGB in a PNG in memory: no level changes."""
+        encoded = io.BytesIO()
+        Image.fromarray(rgb(image)).save(encoded, "PNG", compress_level=1)
+        return cls(encoded.getvalue())
+
     def pixels(self, width: int = 0) -> np.ndarray:
         """(height, width, 3) uint8 RGB.
 
@@ -41,6 +55,4 @@ class Picture:
             with contextlib.suppress(ValueError):
                 return simplejpeg.decode_jpeg(self.data, min_width=width, min_factor=2 if width else 1)
         with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return np.array(image.convert("RGB"))
+            return rgb(image)

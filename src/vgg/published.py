@@ -5,6 +5,7 @@ RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padde
 """
 
 import hashlib
+import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from torch import Tensor
 
 from vgg.config import TrainConfig, UserError, Weights, require
-from vgg.network import FC_LAYERS, TABLE_1
+from vgg.network import FC_LAYERS, TABLE_1, VGG
 from vgg.runs import Run, train_part
 from vgg.weights import build, read_tensors, save
 
@@ -112,15 +113,14 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
     return found
 
 
-def read(cfg: TrainConfig) -> tuple[dict[str, Tensor], Path]:
-    """Our state_dict of the published weights of this net, and the file that they came from."""
-    source, model = cfg.weights.source, cfg.model.name
+def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], Path]:
+    """Our state_dict of a net's published weights, and the file that they came from: torchvision's own for None."""
     if source == "torchvision":
-        path = Path(cfg.weights.path) if cfg.weights.path else fetched(TORCHVISION[model])
+        path = Path(file) if file else fetched(TORCHVISION[model])
         state = read_tensors(path, {"features.0.weight", "classifier.6.bias"})
         convert = partial(from_torchvision, state)
     else:
-        path = Path(cfg.weights.path)
+        path = Path(file)
         require(path.is_file(), f"weights.path={path}: no such file")
         convert = partial(from_caffe, path.read_bytes())
     try:
@@ -132,11 +132,38 @@ def read(cfg: TrainConfig) -> tuple[dict[str, Tensor], Path]:
 def fetched(name: str) -> Path:
     """torchvision's file of a net, downloaded and checked against its sha256 if it is not there yet."""
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     try:
         weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"could not fetch {weights.url}: {error}. A file on disk: weights.path=FILE") from error
-    return Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # the last two: a file that is damaged
+        raise UserError(
+            f"could not fetch {weights.url}: {error}. A file on disk: put it at {path}, or weights.path=FILE for "
+            "train.py and evaluate.py"
+        ) from error
+    return path
+
+
+def class_names(classes: int) -> tuple[str, ...]:
+    """Of a published net's outputs: ImageNet's 1,000 in English, in the order of the synset ids; else numbers."""
+    names = torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    return tuple(names) if classes == len(names) else tuple(map(str, range(classes)))
+
+
+def from_state(net: VGG, state: dict[str, Tensor], path: Path) -> VGG:
+    """The net with the weights that were read from this file, in evaluation mode."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the net: {error}") from error
+    return net.eval()
+
+
+def torchvision_net(name: str) -> tuple[VGG, tuple[str, ...]]:
+    """torchvision's vgg11, 13, 16 or 19, fetched at its first use, and the names of its classes."""
+    model = next(key for key, value in TORCHVISION.items() if value == name)
+    state, path = read("torchvision", model, None)
+    classes = len(state["fc8.bias"])
+    return from_state(VGG(model, classes), state, path), class_names(classes)
 
 
 def imported(cfg: TrainConfig) -> Run:
@@ -150,22 +177,17 @@ def imported(cfg: TrainConfig) -> Run:
             known, now = run.record()["source_sha256"], sha256_of_file(Path(cfg.weights.path))
             require(known == now, f"{run.folder} was made from another file than {cfg.weights.path}: remove the folder")
         return run
-    state, path = read(cfg)
+    state, path = read(cfg.weights.source, cfg.model.name, cfg.weights.path)
     classes = len(state["fc8.bias"])
     own = replace(
         train_part(cfg),
         data=replace(cfg.data, crop=224, width=1.0, classes=classes, name=cfg.weights.source),
         weights=Weights(None, None),
     )
-    net = build(own, classes)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit net {cfg.model.name}: {error}") from error
-    names = torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"]  # in the order of the synset ids
+    net = from_state(build(own, classes), state, path)
     run.prepare(own, None)
     run.update_record(source=path.name, source_sha256=sha256_of_file(path))
-    save(run, net, tuple(names) if classes == len(names) else tuple(map(str, range(classes))))
+    save(run, net, class_names(classes))
     print(f"{run.name}: {classes} classes, from {path}, sha256 {run.record()['source_sha256'][:16]}…", flush=True)
     return run
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vgg.config import TrainConfig, UserError
+from vgg.config import TrainConfig, UserError, require
 from vgg.files import write_whole
 from vgg.network import VGG
 from vgg.runs import Run, sha256_of_tensors
@@ -48,6 +48,7 @@ def same_outputs(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 def load(run: Run) -> tuple[VGG, tuple[str, ...]]:
     """The finished run's net, in evaluation mode, and its class names. Any missing or unexpected layer raises."""
+    require(run.finished, f"{run.name} is not finished, or there is no such run: {run.folder}")
     content = read_tensors(run.weights, {"state_dict", "classes"})
     net = build(run.config(), len(content["classes"]))
     try:

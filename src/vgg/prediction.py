@@ -1,0 +1,176 @@
+"""A finished run or a published net, ready for photos: `vgg.load(NAME)`, and `python -m vgg predict`."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from vgg import evaluation, weights
+from vgg.config import REPOSITORY, EvalMethod, TestScale, UserError, choice, require
+from vgg.files import write_whole
+from vgg.network import VGG
+from vgg.pictures import UNREADABLE, Picture
+from vgg.results import method_name
+from vgg.runs import Run
+from vgg.scales import multi_scale, real_pixels
+from vgg.transforms import rescale
+
+METHODS = REPOSITORY / "conf" / "eval_method"
+# Of published nets: the scale of torchvision's recipe. Its training crops are 8 to 100 % of an image, objects up to 3.5
+# times as large as at S = 224, so that 512, at which a map has cells enough to be looked at, is nothing new to them.
+PUBLISHED_Q, PUBLISHED_MAP_Q = 256, 512
+Photo = Path | str | bytes | Image.Image  # a file, the content of one, or what Pillow has read
+
+
+def protocol(method: str) -> EvalMethod:
+    """Section 3.2's protocol of this name, as evaluate.py has it: dense, multicrop, fused, tencrop or center."""
+    choice("method", method, tuple(sorted(path.stem for path in METHODS.glob("*.yaml"))))
+    return EvalMethod(**OmegaConf.load(METHODS / f"{method}.yaml"))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A net with what it needs to classify photos of any size.
+
+    Photos are treated as evaluate.py treats them: an EXIF orientation is ignored, the smaller side becomes Q, the net
+    subtracts the mean that it was trained with. Q is in the paper's pixels, those of a 224 crop. What is computed, is
+    computed where `net` is: `predictor.net.cuda()` moves it. Raises UserError for a photo that cannot be read.
+    """
+
+    net: VGG
+    classes: tuple[str, ...]
+    scales: tuple[int, ...]  # test scales Q where none is given
+    map_scale: int  # the Q of class score maps where none is given
+
+    def rescaled(self, photo: Photo, q: int) -> Tensor:
+        """The photo (H, W, 3), uint8, at test scale Q."""
+        TestScale("single", [q])  # refuses a Q below the crop
+        try:
+            if isinstance(photo, Image.Image):
+                picture = Picture.of(photo)
+            else:
+                picture = Picture(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
+            return rescale(picture, real_pixels(q, self.net.crop))
+        except UNREADABLE as error:
+            name = photo if isinstance(photo, Path | str) else "the photo"
+            why = (isinstance(error, OSError) and error.strerror) or error
+            if isinstance(error, UnidentifiedImageError):  # whose text is about an object in memory
+                why = "it is no JPEG, PNG or WebP picture"
+            raise UserError(f"{name} cannot be read: {why}") from error
+
+    def input(self, photo: Photo, q: int) -> Tensor:
+        """The photo at test scale Q as the net takes it: (1, 3, H, W), float RGB in 0..255."""
+        return self.rescaled(photo, q).to(self.net.mean.device).permute(2, 0, 1)[None].float()
+
+    @torch.no_grad()
+    def posterior(self, photo: Photo, method: str = "fused", q: int | Sequence[int] | None = None) -> Tensor:
+        """Class posteriors (classes,): the mean over the method's views and the scales Q, those given or `scales`."""
+        how = protocol(method)
+        scales = self.scales if q is None else [q] if isinstance(q, int) else q
+        found = []
+        for scale in scales:
+            images = self.input(photo, scale)
+            found += [evaluation.posteriors(self.net, images, view, how.softmax)[0] for view in how.views]
+        return torch.stack(found).mean(0).cpu()
+
+    def top(
+        self, photo: Photo, k: int = 5, method: str = "fused", q: int | Sequence[int] | None = None
+    ) -> list[tuple[str, float]]:
+        """The k most probable classes and their posteriors, the most probable first."""
+        return self.ranked(self.posterior(photo, method, q), k)
+
+    def ranked(self, posterior: Tensor, k: int) -> list[tuple[str, float]]:
+        """The k most probable classes of posteriors (classes,); ties go to the lower class index."""
+        order = posterior.argsort(descending=True, stable=True)[:k].tolist()
+        return [(self.classes[index], float(posterior[index])) for index in order]
+
+    @torch.no_grad()
+    def score_map(self, photo: Photo, q: int | None = None) -> Tensor:
+        """Class score map (classes, h, w) before the soft-max, of the photo without its mirror image."""
+        return self.net.score_map(self.input(photo, self.map_scale if q is None else q))[0].cpu()
+
+
+def load(name: str, runs: str | Path = "runs") -> Predictor:
+    """A net for `Predictor`'s methods: a finished run, `digits/D-jitter`, or published weights, `torchvision:vgg16`.
+
+    A run is tested at the several scales that section 4.2 gives its training scale, as by evaluate.py. torchvision's
+    vgg11, vgg13, vgg16 and vgg19 are downloaded once, checked against their sha256, and tested at Q = 256.
+    """
+    scales, map_scale = (PUBLISHED_Q,), PUBLISHED_MAP_Q
+    if ":" in name:
+        from vgg.published import TORCHVISION, torchvision_net  # which import torchvision
+
+        known = {f"torchvision:{net}": net for net in TORCHVISION.values()}
+        require(name in known, f"{name} is not known: a run, as digits/D-jitter, or one of {', '.join(known)}")
+        net, classes = torchvision_net(known[name])
+    else:
+        run = Run.named(name, runs)
+        net, classes = weights.load(run)
+        if not run.published:
+            scale = run.config().train_scale
+            scales = multi_scale(scale.smin, scale.smax)
+            map_scale = max(scales)  # the most cells
+    return Predictor(net.to(memory_format=torch.channels_last), english(classes), scales, map_scale)
+
+
+def english(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """ImageNet's and Imagenette's synset ids as words; other class names as they are."""
+    if not all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        return classes
+    from torchvision.datasets import Imagenette
+
+    from vgg.published import class_names
+
+    words, all_words = Imagenette._WNID_TO_CLASS, class_names(len(classes))
+    if words.keys() >= set(classes):
+        return tuple(words[name][0] for name in classes)
+    return all_words if weights.same_outputs(all_words, classes) else classes
+
+
+def map_names(images: list[Path]) -> list[str]:
+    """Names for the photos' score maps: their own, numbered where two photos have the same."""
+    stems = [image.stem for image in images]
+    numbered = max(Counter(stems).values()) > 1
+    width = len(str(len(stems)))
+    return [f"{number:0{width}d}-{stem}.png" if numbered else f"{stem}.png" for number, stem in enumerate(stems, 1)]
+
+
+def save_map(predictor: Predictor, photo: Path, posterior: Tensor, path: Path) -> None:
+    """Write the score map of the most probable class over the photo, with the class and its posterior, as PNG."""
+    from vgg.maps import beside  # which imports matplotlib
+
+    q, best = predictor.map_scale, int(posterior.argmax())
+    title = f"{predictor.classes[best]}, {100 * posterior[best]:.1f} %"
+    image, scores = predictor.rescaled(photo, q), predictor.score_map(photo, q)[best]
+    figure = beside(image, scores, predictor.net.crop, title, f"class score at Q = {q}")
+    with write_whole(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def predict(run: str, images: list[Path], method: str, runs: Path, maps: Path | None) -> None:
+    """Print each photo's five most probable classes, and write its score map where a folder for maps is given.
+
+    Raises UserError at the end, naming the photos that could not be read.
+    """
+    predictor = load(run, runs)
+    scales = ", ".join(map(str, predictor.scales))
+    print(f"{run}, {method_name(protocol(method).views)}, Q = {scales}", flush=True)
+    unreadable = []
+    for image, name in zip(images, map_names(images), strict=True):
+        try:
+            posterior = predictor.posterior(image, method)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        lines = [f"{100 * probability:7.1f} %  {label}" for label, probability in predictor.ranked(posterior, 5)]
+        print("\n".join(["", str(image), *lines]), flush=True)
+        if maps is not None:
+            save_map(predictor, image, posterior, maps / name)
+    if unreadable:
+        raise UserError("\n".join(unreadable))
