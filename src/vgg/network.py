@@ -94,8 +94,8 @@ class VGG(nn.Module):
     def score_map(self, x: Tensor) -> Tensor:
         """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), one cell a window.
 
-        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's may
-        end beyond the image. H and W are at least the training crop; the map's side is
+        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's
+        may end beyond the image. H and W are at least the training crop; the map's side is
         floor(H / 32) - floor(crop / 32) + 1.
         """
         if min(x.shape[-2:]) < self.crop:
