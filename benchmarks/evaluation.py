@@ -66,7 +66,7 @@ def ours(images: Listing, net: VGG, view: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     given = parser.parse_args()
     paths = sorted(given.folder.iterdir())
     files, bytes_ = tuple(path.name for path in paths), tuple(path.stat().st_size for path in paths)

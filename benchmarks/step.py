@@ -108,7 +108,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     turns = parser.parse_args().turns
     print(machine())
     for what, overrides, steps in cases():
