@@ -94,6 +94,7 @@ def test_torchrun_on_two_machines_trains_a_lineage(scenes, tmp_path):
 def machine(**more) -> Trainer:
     given = {"accelerator": "cpu", "devices": 4, "strategy": "ddp", "precision": "32-true", "micro_batch": None}
     given |= {
+        "compile": False,
         "workers": 0,
         "checkpoint_minutes": 1,
         "launch": "lightning",
