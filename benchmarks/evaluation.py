@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor, resize
 
 from vgg import initialise
+from vgg.__main__ import quiet
 from vgg.evaluation import windows
 from vgg.images import Listing
 from vgg.network import VGG
@@ -71,6 +72,7 @@ def main() -> None:
     paths = sorted(given.folder.iterdir())
     files, bytes_ = tuple(path.name for path in paths), tuple(path.stat().st_size for path in paths)
     images = Listing(given.folder, ("any",), files, bytes_, (0,) * len(files))
+    quiet()
     print(f"{len(images)} photos; {machine()}")
     with torch.inference_mode():
         for view in ("dense", "multicrop"):

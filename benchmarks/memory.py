@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from measure import configured, machine
 from torch.utils.data import DataLoader
 
+from vgg.__main__ import quiet
 from vgg.images import Listing
 from vgg.network import VGG
 from vgg.scoring import Scoring, WholeImages, batches, collate, sizes
@@ -54,6 +55,7 @@ def main() -> None:
         tuple(path.stat().st_size for path in repeated),
         (0,) * IMAGES,
     )
+    quiet()
     print(machine())
     net = VGG("A", classes=CLASSES, crop=56, width=1 / 16)
     order = batches(sizes(images), Q, BATCH)
