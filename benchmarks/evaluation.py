@@ -8,6 +8,7 @@ in the same process that computes. Net D at a quarter of the width, 224 crops, Q
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,11 +78,10 @@ def main() -> None:
     with torch.inference_mode():
         for view in ("dense", "multicrop"):
             some = images if view == "dense" else Listing(images.root, ("any",), files[:16], bytes_[:16], (0,) * 16)
-            one, other = made_net(), made_net()
             measured = take_turns(
                 {
-                    "an image, a mirror image, a batch of crops at a time": lambda: loop(some, one, view),  # noqa: B023
-                    "ours": lambda: ours(some, other, view),  # noqa: B023
+                    "an image, a mirror image, a batch of crops at a time": partial(loop, some, made_net(), view),
+                    "ours": partial(ours, some, made_net(), view),
                 },
                 given.turns,
             )

@@ -94,7 +94,7 @@ def speed(photos: Photos, workers: int, batch: int | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=8)
     given = parser.parse_args()
     paths = sorted(given.folder.iterdir())
     print(f"{len(paths)} photos; {machine()}")

@@ -139,9 +139,6 @@ def predict(arguments: argparse.Namespace) -> None:
     predict(arguments.run, arguments.images, arguments.method, arguments.runs, arguments.maps)
 
 
-METHODS = ("fused", "dense", "multicrop", "tencrop", "center")  # conf/eval_method
-
-
 def add_cache(command: argparse.ArgumentParser, what: str) -> None:
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vgg"
     command.add_argument("--cache", type=Path, default=default, help=f"{what} (default: ~/.cache/vgg)")
@@ -196,7 +193,7 @@ def main() -> None:
     command = commands.add_parser("predict", help="the five most probable classes of photos")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     command.add_argument("--run", required=True, help="a finished run, as digits/D-jitter, or torchvision:vgg16")
-    command.add_argument("--method", default="fused", choices=METHODS, help="section 3.2's (default: fused)")
+    command.add_argument("--method", default="fused", help="section 3.2's, as eval_method= names it (default: fused)")
     command.add_argument("--maps", type=Path, metavar="FOLDER", help="write the score maps over the photos there")
     command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=predict)
