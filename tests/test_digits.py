@@ -36,7 +36,7 @@ def written(tmp_path_factory):
 
 
 def drawn(seed: int, drawings: np.ndarray, photos: list[Image.Image]) -> Image.Image:
-    return digits.scene(np.random.default_rng(seed), drawings[seed], drawings[:50], photos)
+    return digits.scene(np.random.default_rng(seed), drawings[seed], drawings[:50], photos)[0]
 
 
 def test_the_same_numbers_draw_the_same_scene(drawings, photos):
@@ -56,8 +56,8 @@ def test_scenes_differ_in_shape_and_are_landscape_and_portrait(drawings, photos)
 def test_a_scene_shows_the_whole_digit_brightly(drawings, photos):
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        with_digit = np.asarray(digits.scene(rng, np.full((8, 8), 16.0), drawings[:50], photos), dtype=int)
-        nothing = digits.scene(np.random.default_rng(seed), np.zeros((8, 8)), drawings[:50], photos)
+        with_digit = np.asarray(digits.scene(rng, np.full((8, 8), 16.0), drawings[:50], photos)[0], dtype=int)
+        nothing = digits.scene(np.random.default_rng(seed), np.zeros((8, 8)), drawings[:50], photos)[0]
         rows, columns = np.nonzero(np.abs(with_digit - np.asarray(nothing, dtype=int)).sum(2) > 100)
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
         assert abs(height - width) <= 6
@@ -65,9 +65,20 @@ def test_a_scene_shows_the_whole_digit_brightly(drawings, photos):
         assert with_digit.max() >= 250
 
 
+def test_a_scenes_box_is_around_the_digit(drawings, photos):
+    """Where the scene with a full square for a digit differs from the one without."""
+    for seed in range(10):
+        with_digit, (x0, y0, x1, y1) = digits.scene(
+            np.random.default_rng(seed), np.full((8, 8), 16.0), drawings[:50], photos
+        )
+        nothing, _ = digits.scene(np.random.default_rng(seed), np.zeros((8, 8)), drawings[:50], photos)
+        rows, columns = np.nonzero((np.asarray(with_digit) != np.asarray(nothing)).any(2))
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
 def test_write_makes_class_folders_of_non_square_jpegs(written):
     root, _ = written
-    assert sorted(folder.name for folder in root.iterdir()) == ["train", "val"]
+    assert sorted(folder.name for folder in root.iterdir()) == ["boxes.csv", "train", "val"]
     for split, count in {"train": 90, "val": 60}.items():
         images = list_folder(root / split)
         assert images.classes == tuple("0123456789")

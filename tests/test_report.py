@@ -9,14 +9,14 @@ import pytest
 import torch
 from conftest import TINY, append, composed, evaluation
 
-from vgg import inspection, plots, posteriors, report, report_charts, results, tables, training
+from vgg import inspection, lines, plots, posteriors, report, report_charts, results, tables, training
 from vgg.config import EvalMethod
 from vgg.images import Listing, listing
 from vgg.inspection import Lacking, Scored
 from vgg.runs import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-SECTIONS = ("tables", "claims", "curves", "errors", "views", "mistakes", "filters", "lineage", "sources")
+SECTIONS = ("tables", "boxes", "claims", "curves", "errors", "views", "mistakes", "filters", "lineage", "sources")
 DENSE = evaluation(views=["dense"], weights_sha256=["a" * 64], top1=30.0)
 
 
@@ -139,7 +139,8 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
         for number, array in enumerate(results.arrays_of(cfg, run, images)):
             rows = np.random.default_rng(number).dirichlet(np.ones(10), len(images)).astype(np.float32)
             posteriors.save(array.path, rows, np.ones(len(images), dtype=bool))
-        line = results.result_line(cfg, [run], images, *results.posterior_of(cfg, [run], images))
+        q = [results.test_scales(cfg, run)]
+        line = lines.result_line(cfg, [run], q, images, *results.posterior_of(cfg, [run], images))
         with (tmp_path / "runs/scenes/results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
     page = written("scenes", tmp_path / "runs", tmp_path / "cache")

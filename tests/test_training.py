@@ -87,7 +87,7 @@ def plateau_after(errors: list[float], patience: int) -> tuple[list[float], bool
     plateau, rates = Plateau(patience), []
     for error in errors:
         trainer.callback_metrics = {"val/top1_error": torch.tensor(error), "val/top5_error": torch.tensor(0.0)}
-        plateau.on_validation_end(trainer, None)
+        plateau.on_validation_end(trainer, SimpleNamespace(accuracies={"top1": None, "top5": None}))
         rates.append(trainer.optimizers[0].param_groups[0]["lr"])
     return rates, trainer.should_stop
 

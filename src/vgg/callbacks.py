@@ -15,6 +15,7 @@ from torch import Tensor
 from vgg.config import UserError
 from vgg.files import write_whole
 from vgg.process import STOPPING
+from vgg.runs import spoken
 
 DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
 
@@ -31,8 +32,9 @@ class Plateau(Callback):
         self.errors: dict[str, float] = {}  # of the last validation
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.errors = {key: float(trainer.callback_metrics[f"val/{key}"]) for key in ("top1_error", "top5_error")}
-        error = self.errors["top1_error"]
+        shown = trainer.callback_metrics
+        self.errors = {f"{name}_error": float(shown[f"val/{name}_error"]) for name in module.accuracies}
+        error = next(iter(self.errors.values()))
         self.waited = 0 if error < self.best else self.waited + 1
         self.best = min(error, self.best)
         if self.waited < self.patience:
@@ -192,10 +194,12 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         shown = trainer.callback_metrics
+        errors = "  ".join(
+            f"{spoken(f'{name}_error')} {shown[f'val/{name}_error']:.2f} %" for name in module.accuracies
+        )
         module.print(  # above the bar, where there is one
             f"{self.run}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            f"  loss {shown['train/loss']:.3f}  top-1 error {shown['val/top1_error']:.2f} %"
-            f"  top-5 error {shown['val/top5_error']:.2f} %  lr {self.rate:g}  {self.speed:.0f} images/s"
+            f"  loss {shown['train/loss']:.3f}  {errors}  lr {self.rate:g}  {self.speed:.0f} images/s"
         )
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from scipy.special import stdtr
 from scipy.stats import binomtest
 
-from vgg.results import paper_rows
+from vgg.lines import paper_rows
 from vgg.scales import multi_scale, single_scale
 from vgg.tables import described, net_name, nets, results
 

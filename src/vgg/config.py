@@ -12,6 +12,7 @@ STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
 DRAWS = ("std001", "literal", "glorot", "kaiming")
 PUBLISHED = {"torchvision": ("A", "B", "D", "E"), "caffe": ("D", "E")}  # weights that the world has
 VIEWS = ("dense", "multicrop", "center", "tencrop")
+TASKS = ("classification", "localisation")
 
 
 class UserError(Exception):
@@ -109,6 +110,19 @@ class Weights:
     def __post_init__(self) -> None:
         if self.source is not None:
             choice("weights.source", self.source, tuple(PUBLISHED))
+
+
+@dataclass
+class Localisation:
+    """Appendix A: the box predictor in the place of fc8, and its training."""
+
+    boxes: str  # pcr: a box for each class; scr: one for all
+    lr_factor: float  # on data.lr, at every training scale
+    annotations: str | None  # a CSV file, or a folder of XML files; null: looked for in the data's folder
+
+    def __post_init__(self) -> None:
+        choice("localisation.boxes", self.boxes, ("pcr", "scr"))
+        require(self.lr_factor > 0, f"localisation.lr_factor={self.lr_factor} is not positive")
 
 
 @dataclass
@@ -210,6 +224,7 @@ class Ablation:
 class TrainConfig:
     """One cell of the grid on one data set: what train.py composes and a run directory stores."""
 
+    task: str  # classification, or localisation: a box predictor
     model: Model
     train_scale: TrainScale
     data: Data
@@ -217,6 +232,7 @@ class TrainConfig:
     weights: Weights
     layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
     optimizer: Optimizer
+    localisation: Localisation
     seed: int
     tag: str | None  # free text at the end of the run's name
     chain: bool  # train missing parents first; false: they are an error
@@ -227,6 +243,7 @@ class TrainConfig:
     ablation: Ablation | None = None  # a named plan instead of one cell
 
     def __post_init__(self) -> None:
+        choice("task", self.task, TASKS)
         choice("layers", self.layers, ("all", "fc"))
         require(self.seed >= 0, f"seed={self.seed} is negative")
         if self.weights.source is not None:
@@ -238,13 +255,14 @@ class TrainConfig:
     @property
     def epochs(self) -> int:
         """Epochs of this stage, at most."""
-        if self.train_scale.parent is None:
+        if self.train_scale.parent is None and self.task == "classification":
             return self.data.epochs
         return self.data.finetune_epochs or -(-self.data.epochs // 2)
 
     @property
     def learning_rate(self) -> float:
-        return self.data.lr * self.train_scale.lr_factor
+        factor = self.train_scale if self.task == "classification" else self.localisation
+        return self.data.lr * factor.lr_factor
 
 
 @dataclass
@@ -272,12 +290,33 @@ class TestScale:
 
 
 @dataclass
+class BoxEvaluation:
+    """Appendix A: how the boxes of an image are found; eval_method and test_scale are about its five classes."""
+
+    protocol: str  # full, or ground_truth: a central crop and the box of the true class
+    q: list[list[int]] | None  # test scales of each run; null: Q as for its training scale
+    labels: list[str] | None  # classification runs; null: those that the predictors started from
+    k: int  # classes that give boxes at a scale
+    t: float  # boxes are merged while their match score is below
+
+    def __post_init__(self) -> None:
+        choice("box_evaluation.protocol", self.protocol, ("full", "ground_truth"))
+        require(self.k >= 1, f"box_evaluation.k={self.k}: at least 1")
+        for q in self.q or []:
+            require(
+                len(set(q)) == len(q) > 0 and min(q) >= 224,
+                f"box_evaluation.q={self.q}: a list of scales for each run, none below the 224 crop",
+            )
+
+
+@dataclass
 class EvaluateConfig(TrainConfig):
     """What evaluate.py composes: which runs, which views at which scales, on which data."""
 
     runs: list[str] | None = None  # names; null: the one that model, train_scale and so on name
     eval_method: EvalMethod = field(default_factory=lambda: EvalMethod(["dense"], "last"))
     test_scale: TestScale = field(default_factory=lambda: TestScale("single", None))
+    box_evaluation: BoxEvaluation = field(default_factory=lambda: BoxEvaluation("full", None, None, 5, 0.0))
     ceil_mode: bool | None = None  # pool this way instead of the run's own
     submission: str | None = None  # write ILSVRC's test-server file here instead of scoring the validation images
     test: str | None = None  # the folder of unlabelled test images; null: data.root/test

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from vgg.config import TrainConfig, UserError
-from vgg.data import TrainingBatches, TrainingCrops
+from vgg.data import TrainingBatches
 from vgg.runs import Run
 from vgg.tracking import depth, failure, failures, first_line, identifier, require_login
 
@@ -101,12 +101,12 @@ class ExampleCrops(Callback):
         if trainer.global_step or not trainer.is_global_zero:
             return
         cfg, images = trainer.datamodule.cfg, trainer.datamodule.train
-        crops = TrainingCrops(images, cfg)
+        crops = trainer.datamodule.training_crops()
         first_step = next(iter(TrainingBatches(len(images), cfg.data.batch, cfg.data.batch, 0, 1, cfg.seed)))
         drawn = [crops.drawn(*key) for key in first_step[:EXAMPLES]]
         self.curves.log_image(
             "training_crops",
             [Image.fromarray(crop.numpy()) for crop, *_ in drawn],
             step=0,
-            caption=[f"{images.classes[label]}, S = {scale}" for _, label, _, _, scale in drawn],
+            caption=[f"{images.classes[label]}, S = {scale}" for _, label, *_, scale in drawn],
         )

@@ -38,11 +38,14 @@ class TrainingCrops(Dataset):
         self.images, self.crop, self.seed = images, cfg.data.crop, cfg.seed
         self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, Tensor, int]:
-        crop, label, alpha, bad, _ = self.drawn(*key)
-        return crop, label, alpha, bad
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Any, ...]:
+        return self.drawn(*key)[:-1]
 
-    def drawn(self, epoch: int, index: int) -> tuple[Tensor, int, Tensor, int, int]:
+    def example(self, picture: Picture, index: int, side: int, rng: np.random.Generator) -> tuple[Any, ...]:
+        """The crop of an image at smaller side `side`, and what is to be learnt of it."""
+        return training_crop(picture, side, self.crop, rng), self.images.labels[index]
+
+    def drawn(self, epoch: int, index: int) -> tuple[Any, ...]:
         """An item, and the S that was drawn for it."""
         rng = np.random.default_rng([self.seed, epoch, index])
         bad = -1
@@ -50,7 +53,7 @@ class TrainingCrops(Dataset):
             try:
                 scale = draw_scale(self.smin, self.smax, rng)
                 side = real_pixels(scale, self.crop)
-                crop = training_crop(Picture(self.images.read(index)), side, self.crop, rng)
+                example = self.example(Picture(self.images.read(index)), index, side, rng)
                 break
             except UNREADABLE:
                 bad, index = index, int(rng.integers(len(self.images)))
@@ -59,7 +62,7 @@ class TrainingCrops(Dataset):
                 f"{ATTEMPTS} images in a row cannot be read, {self.images.path(bad)} the last: is the disk there?"
             )
         alpha = torch.tensor(rng.normal(0, COLOUR_SHIFT_DEVIATION, 3), dtype=torch.float32)
-        return crop, self.images.labels[index], alpha, bad, scale
+        return *example, alpha, bad, scale
 
 
 class TrainingBatches(Sampler):
@@ -202,23 +205,29 @@ class ImageData(pl.LightningDataModule):
         if self.resume_at is not None:
             done, per_epoch = self.resume_at["steps"] * trainer.accumulate_grad_batches, len(self.batches)
             self.batches.epoch, self.batches.start = self.resume_at["epoch"] + done // per_epoch, done % per_epoch
-        return self.loader(TrainingCrops(self.train, self.cfg), batch_sampler=self.batches)
+        return self.loader(self.training_crops(), batch_sampler=self.batches)
+
+    def training_crops(self) -> TrainingCrops:
+        return TrainingCrops(self.train, self.cfg)
 
     def val_dataloader(self) -> DataLoader:
         crop = self.cfg.data.crop
         (q,) = single_scale(self.cfg.train_scale.smin, self.cfg.train_scale.smax)
-        crops = CentreCrops(self.val, real_pixels(q, crop), crop, self.trainer.global_rank, self.trainer.world_size)
+        crops = self.validation_crops(real_pixels(q, crop), crop, self.trainer.global_rank, self.trainer.world_size)
         return self.loader(crops, batch_size=min(100, self.cfg.data.batch))
+
+    def validation_crops(self, *how: int) -> CentreCrops:
+        return CentreCrops(self.val, *how)
 
     def on_before_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         """On the host, where looking at indices costs no wait: name the training files that could not be read."""
         if not self.trainer.training:
             return batch
-        *crops_labels_alpha, unreadable = batch
+        *trained, unreadable = batch
         for index in set(unreadable.tolist()) - {-1} - self.unreadable:
             self.unreadable.add(index)
             print(f"cannot read {self.train.path(index)}: another image is trained in its place", flush=True)
-        return crops_labels_alpha
+        return trained
 
     def refuse_unreadable(self, indices: list[int]) -> None:
         """Of the validation images; those that may be skipped are named once."""

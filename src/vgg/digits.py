@@ -4,8 +4,11 @@ Each scene shows one whole digit, the class, of random size, place and colour, a
 non-square piece of photograph. Nothing is downloaded. Training and validation scenes use different digits.
 """
 
+import csv
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -40,8 +43,10 @@ def paint(rng: np.random.Generator, canvas: Image.Image, strokes: np.ndarray, he
     canvas.paste(tuple(int(c) for c in colour), (x, y), mask)
 
 
-def scene(rng: np.random.Generator, digit: np.ndarray, others: np.ndarray, photos: list[Image.Image]) -> Image.Image:
-    """One scene: `digit` (8x8, 0..16) whole, on top of one or two fragments cut from `others`."""
+def scene(
+    rng: np.random.Generator, digit: np.ndarray, others: np.ndarray, photos: list[Image.Image]
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """One scene: `digit` (8x8, 0..16) whole, on top of one or two fragments cut from `others`; and the digit's box."""
     canvas = background(rng, photos)
     for other in others[rng.integers(len(others), size=rng.integers(1, 3))]:
         fragment = other[:4] if rng.random() < 0.5 else other[4:]
@@ -52,17 +57,21 @@ def scene(rng: np.random.Generator, digit: np.ndarray, others: np.ndarray, photo
     side = int(SHORT_SIDE * rng.uniform(0.50, 0.90))
     x, y = (int((length - side) * rng.uniform(0.15, 0.85)) for length in canvas.size)
     paint(rng, canvas, digit, side, x, y)
-    return canvas
+    return canvas, (x, y, x + side, y + side)
 
 
 def write(root: Path) -> None:
-    """Write all scenes as JPEG class folders root/train/0..9 and root/val/0..9, whole or not at all."""
+    """Write all scenes as JPEG class folders root/train/0..9 and root/val/0..9, whole or not at all.
+
+    root/boxes.csv has the digits' boxes.
+    """
     from sklearn.datasets import load_digits, load_sample_images
 
     digits, labels = load_digits(return_X_y=True)
     digits = digits.reshape(-1, 8, 8)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     order = np.random.default_rng(SEED).permutation(len(digits))
+    lines: list[Sequence[Any]] = [("file", "class", "w", "h", "x0", "y0", "x1", "y1")]
     with write_whole_folder(root) as folder:
         for split, chosen in {"val": order[:VAL_DIGITS], "train": order[VAL_DIGITS:]}.items():
             for number in range(SCENES[split]):
@@ -70,7 +79,11 @@ def write(root: Path) -> None:
                 rng = np.random.default_rng([SEED, split == "val", number])
                 path = folder / split / str(labels[index]) / f"{number:05d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                scene(rng, digits[index], digits[chosen], photos).save(path, quality=90)
+                image, box = scene(rng, digits[index], digits[chosen], photos)
+                image.save(path, quality=90)
+                lines.append([path.relative_to(folder), labels[index], *image.size, *box])
+        with (folder / "boxes.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
 
 
 def folder(cache: Path) -> Path:

@@ -8,7 +8,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from vgg.config import require
-from vgg.results import paper_rows
+from vgg.lines import paper_rows
 from vgg.tables import evaluation_name, matching, results
 
 

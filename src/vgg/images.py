@@ -67,6 +67,16 @@ class Listing:
                 limit = min(limit or self.sizes[index], self.sizes[index])
             return file.read(limit)
 
+    def subset(self, indices: list[int]) -> "Listing":
+        """These images only, in this order."""
+        places = self.places and Places(
+            self.places.paths,
+            array(self.places.of.typecode, (self.places.of[index] for index in indices)),
+            array(self.places.offsets.typecode, (self.places.offsets[index] for index in indices)),
+        )
+        files, sizes, labels = (tuple(row[i] for i in indices) for row in (self.files, self.sizes, self.labels))
+        return Listing(self.root, self.classes, files, sizes, labels, places)
+
     @cached_property
     def sha256(self) -> str:
         """Of the names and sizes: tells whether an array of posteriors is about these images, wherever they lie."""

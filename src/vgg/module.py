@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vgg.config import TrainConfig
@@ -15,20 +16,25 @@ from vgg.network import FC_LAYERS, VGG
 from vgg.transforms import Colours
 
 
-class Classifier(pl.LightningModule):
-    """A net of Table 1 under the paper's training recipe."""
+class Recipe(pl.LightningModule):
+    """Section 3.1's training of a net, whatever its loss: a subclass has that, and judges what the net gives."""
 
-    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData):
+    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData, accuracies: dict[str, Metric]):
         super().__init__()
         self.net, self.cfg, self.data = net.to(memory_format=torch.channels_last), cfg, data
-        classes = net.fc8.out_channels
-        self.accuracies = torch.nn.ModuleDict(
-            {f"top{k}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)}
-        )
+        self.accuracies = torch.nn.ModuleDict(accuracies)  # the first decides the learning rate
         self.colours: Colours
         if cfg.layers == "fc":
             for name, layer in net.named_children():
                 layer.requires_grad_(name in FC_LAYERS)
+
+    def loss(self, outputs: Tensor, *targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss of a batch, and its errors in % by name."""
+        raise NotImplementedError
+
+    def judge(self, outputs: Tensor, *targets: Tensor) -> None:
+        """Count a batch of validation images in `accuracies`."""
+        raise NotImplementedError
 
     def on_fit_start(self) -> None:
         self.colours = self.data.colours()
@@ -36,30 +42,21 @@ class Classifier(pl.LightningModule):
             self.net.mean.copy_(self.colours.mean)
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
-        crops, labels, alpha = batch
+        crops, *targets, alpha = batch
         # Dropout's numbers depend on (seed, epoch, micro-batch, rank): the same after a resumption.
         where = [self.cfg.seed, self.current_epoch, batch_index, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
-        scores = self.net(channels_last(crops) + self.colours.shift(alpha))
-        loss = F.cross_entropy(scores, labels)
-        right = scores.detach().topk(min(5, scores.shape[1])).indices == labels[:, None]
-        shown = {
-            "train/loss": loss.detach(),
-            "train/top1_error": 100 * (~right[:, 0]).float().mean(),
-            "train/top5_error": 100 * (~right.any(1)).float().mean(),
-        }
+        loss, errors = self.loss(self.net(channels_last(crops) + self.colours.shift(alpha)), *targets)
+        shown = {"train/loss": loss.detach()} | {f"train/{name}": error for name, error in errors.items()}
         self.log("loss", shown["train/loss"], prog_bar=True, logger=False)
-        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(crops), sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
-        crops, labels, unreadable = batch
+        crops, *targets, unreadable = batch
         self.unreadable[unreadable[unreadable >= 0]] = 1
-        if not (read := unreadable < 0).any():
-            return
-        scores = self.net(channels_last(crops[read]))
-        for accuracy in self.accuracies.values():
-            accuracy.update(scores, labels[read])
+        if (read := unreadable < 0).any():
+            self.judge(self.net(channels_last(crops[read])), *(target[read] for target in targets))
 
     def on_validation_epoch_start(self) -> None:
         self.unreadable = torch.zeros(len(self.data.val), device=self.device)
@@ -83,6 +80,28 @@ class Classifier(pl.LightningModule):
         return torch.optim.SGD(
             groups, lr=self.cfg.learning_rate, momentum=how.momentum, weight_decay=how.weight_decay, fused=True
         )
+
+
+class Classifier(Recipe):
+    """A net of Table 1 under the paper's training recipe."""
+
+    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData):
+        classes = net.fc8.out_channels
+        super().__init__(
+            net,
+            cfg,
+            data,
+            {f"top{k}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)},
+        )
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        right = outputs.detach().topk(min(5, outputs.shape[1])).indices == labels[:, None]
+        errors = {"top1_error": 100 * (~right[:, 0]).float().mean(), "top5_error": 100 * (~right.any(1)).float().mean()}
+        return F.cross_entropy(outputs, labels), errors
+
+    def judge(self, outputs: Tensor, labels: Tensor) -> None:
+        for accuracy in self.accuracies.values():
+            accuracy.update(outputs, labels)
 
 
 def channels_last(images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from vgg.config import DRAWS, MODELS, REPOSITORY, TrainConfig, TrainScale, UserError, require
 from vgg.process import run_fresh
-from vgg.runs import Run, differences, parent_config, run_name
+from vgg.runs import Run, differences, parent_config, run_name, spoken
 
 TRAIN_SCALES = REPOSITORY / "conf" / "train_scale"
 
@@ -34,7 +34,8 @@ class Step:
 
 # Of the overrides given on the command line, those that say what to evaluate or which cell.
 REPLACED = re.compile(
-    r"(model|train_scale|layers|ablation|chain|runs|ceil_mode|eval_batch|eval|(eval_method|test_scale|plan)(\.\w+)?)="
+    r"(task|model|train_scale|layers|ablation|chain|runs|ceil_mode|eval_batch|eval|"
+    r"(eval_method|test_scale|box_evaluation|plan)(\.\w+)?)="
 )
 
 
@@ -48,6 +49,7 @@ def command(cfg: TrainConfig, script: str = "train.py") -> str:
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     words = ["python", script, f"model={cfg.model.name}", f"train_scale={scale_option(cfg.train_scale.name)}"]
     words += ["layers=fc"] if cfg.layers == "fc" else []
+    words += [f"task={cfg.task}"] if cfg.task != "classification" else []
     return shlex.join([*words, *(word for word in given if not REPLACED.match(word))])
 
 
@@ -83,7 +85,7 @@ def lineage(cfg: TrainConfig) -> list[Step]:
 
 
 CELL = re.compile(
-    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?"
+    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?(-loc-(?P<boxes>pcr|scr))?"
 )
 
 
@@ -103,6 +105,8 @@ def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
         model=replace(cfg.model, name=found["model"]),
         train_scale=scale_of(cell),
         layers="fc" if found["fc"] else "all",
+        task="localisation" if found["boxes"] else "classification",
+        localisation=replace(cfg.localisation, boxes=found["boxes"] or cfg.localisation.boxes),
         init=replace(cfg.init, draw=found["draw"] or cfg.init.draw, from_a=cfg.init.from_a and not found["no_a"]),
     )
 
@@ -150,10 +154,10 @@ def train(cfg: TrainConfig) -> None:
     if not leads:
         return
     run = steps[-1].run
-    validation = run.record()["validation"]
+    name, error = next(iter(run.record()["validation"].items()))
     print(
-        f"{run.name} is finished: top-1 error {validation['top1_error']:.2f} % on a centre crop of the validation "
-        f"images. Evaluate it:\n  {command(cfg, 'evaluate.py')} eval=fused"
+        f"{run.name} is finished: {spoken(name)} {error:.2f} % on a centre crop of the validation images. Evaluate it:"
+        f"\n  {command(cfg, 'evaluate.py')} eval=fused"
     )
 
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,13 @@ class Key:
     resampling: str = "torch-bilinear-antialias"
 
     def path(self, cache: Path) -> Path:
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return cache / "posteriors" / f"{digest[:32]}.npz"
+        return cached(cache, asdict(self))
+
+
+def cached(cache: Path, key: dict[str, Any]) -> Path:
+    """Where the array lies that this key tells from all others."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache / "posteriors" / f"{digest[:32]}.npz"
 
 
 def save(path: Path, rows: np.ndarray, covered: np.ndarray) -> None:

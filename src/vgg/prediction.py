@@ -14,9 +14,9 @@ from torch import Tensor
 from vgg import evaluation, weights
 from vgg.config import REPOSITORY, EvalMethod, TestScale, UserError, choice, require
 from vgg.files import write_whole
+from vgg.lines import method_name
 from vgg.network import VGG
 from vgg.pictures import UNREADABLE, Picture
-from vgg.results import method_name
 from vgg.runs import Run
 from vgg.scales import multi_scale, real_pixels
 from vgg.transforms import rescale

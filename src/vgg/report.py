@@ -10,14 +10,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vgg import claims, inspection, plots, report_charts
+from vgg import box_inspection, box_tables, claims, inspection, plots, report_charts
 from vgg.config import REPOSITORY, TrainConfig
 from vgg.files import write_whole
 from vgg.inspection import Lacking
+from vgg.lines import commit, method_name
 from vgg.overview import in_training
 from vgg.plan import TRAIN_SCALES, cell_config
 from vgg.report_charts import Line, order, short, title
-from vgg.results import commit, method_name
 from vgg.runs import Run, parent_config, run_name, typed
 from vgg.studies import cells
 from vgg.tables import TITLES, described, results, table
@@ -156,7 +156,7 @@ def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
 
 def write(data: str, runs: Path, cache: Path, path: Path) -> None:
     """Write the page about this data. A part of it that needs what is not on this machine says so."""
-    lines, known = results(data, runs), known_runs(data, runs)
+    lines, known, boxes = results(data, runs), known_runs(data, runs), box_tables.results(data, runs)
     usual = [line for line in lines if line["softmax"] == "last" and not any(line["ceil_mode"])]
     groups, decided = report_charts.by_method(usual), claims.verdicts(lines)
     lowest = min(usual, key=lambda line: line["top1"], default=None)
@@ -173,6 +173,8 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
         lines=lines,
         lowest=lowest and (f"{title(lowest)}, {method_name(lowest['views'])}", lowest["top1"]),
         tables=[(heading, *table(place, lines)) for place, heading in TITLES.items()],
+        box_tables=[(title, *box_tables.table(place, boxes)) for place, title in box_tables.TITLES.items()],
+        boxes=part(lambda: box_inspection.boxed(known, boxes, cache)),
         claims=decided,
         verdicts=Counter(claim.verdict for claim in decided),
         rule=rule(data, runs),

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from vgg import claims, inspection, plots
 from vgg.config import MODELS
 from vgg.inspection import Lacking
+from vgg.lines import method_name, paper_lines, paper_rows
 from vgg.overview import epoch_lines
 from vgg.plan import CELL
-from vgg.results import method_name, paper_lines, paper_rows
 from vgg.runs import Run
 from vgg.studies import cells
 from vgg.tables import matching, nets

@@ -3,14 +3,9 @@
 runs/<data>/results.jsonl holds every evaluation made here; results/ holds the paper's rows and curated ones of ours.
 """
 
-import base64
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +13,13 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import REPOSITORY, EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.config import EvaluateConfig, TestScale, TrainScale, UserError, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
+from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
-from vgg.scales import map_side, multi_scale, real_pixels, single_scale
-
-PAPER = REPOSITORY / "results" / "paper.jsonl"
-VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
+from vgg.scales import map_side, multi_scale, single_scale
 
 
 @dataclass(frozen=True)
@@ -38,16 +31,12 @@ class Array:
     path: Path
 
 
-def method_name(views: list[str]) -> str:
-    """As the paper writes it: dense, multi-crop, multi-crop & dense."""
-    return " & ".join(VIEW_NAMES[view] for view in sorted(views, reverse=True))
-
-
 def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
     """The finished runs that the configuration names. Raises UserError with the command that trains a missing one."""
     if cfg.runs is None:
         run = Run.named(run_name(cfg), cfg.dirs.runs)
-        if cfg.weights.source is not None and not run.finished:  # not trained further: the published net itself
+        published = cfg.weights.source is not None and cfg.task == "classification"
+        if published and not run.finished:  # not trained further: the published net itself
             from vgg.published import imported  # which imports torch
 
             return [imported(cfg)]
@@ -116,26 +105,21 @@ def compute_missing(cfg: EvaluateConfig, arrays: list[Array]) -> None:
             {"view": array.key.view, "q": array.key.q, "path": str(array.path)} for array in missing if array.run == run
         ]
         print(f"{run.name}: " + ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks), flush=True)
-        with tempfile.TemporaryDirectory(dir=run.folder, prefix=".score-") as folder:  # where every machine sees it
-            request = Path(folder) / "request.yaml"
-            content = {"run": run.name, "tasks": tasks, "config": OmegaConf.structured(cfg)}
-            OmegaConf.save(OmegaConf.create(content), request)
-            status = run_fresh("score", request, cfg.trainer)
-        require(status == 0, f"{run.name} could not be evaluated (exit status {status})")
+        compute(cfg, run, tasks)
 
 
-def commit() -> str | None:
-    """The commit of this code, with a + where files are changed; None outside a git checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", REPOSITORY, "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+def compute(cfg: EvaluateConfig, run: Run, tasks: list[dict[str, Any]], **more: Any) -> None:
+    """Have one run's arrays computed by a process of its own; arrays among `more` it finds in files."""
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".score-") as folder:  # where every machine sees it
+        request = Path(folder) / "request.yaml"
+        for name, value in more.items():
+            if isinstance(value, np.ndarray):
+                more[name] = str(Path(folder) / f"{name}.npy")
+                np.save(more[name], value)
+        content = {"run": run.name, "tasks": tasks, "config": OmegaConf.structured(cfg)} | more
+        OmegaConf.save(OmegaConf.create(content), request)
+        status = run_fresh("score", request, cfg.trainer)
+    require(status == 0, f"{run.name} could not be evaluated (exit status {status})")
 
 
 def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
@@ -146,22 +130,28 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
     if not cfg.ablation.places:
         return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
     cells = set(cfg.ablation.cells)
-    rows = [row for row in paper_rows() if row["place"] in cfg.ablation.places and cells.issuperset(row["runs"])]
-    distinct = {json.dumps([row["runs"], row["views"], row["q"]]): row for row in rows}.values()
-    return [
-        replace(
-            single,
-            runs=[run_name(plan.cell_config(single, cell)) for cell in row["runs"]],
-            eval_method=replace(cfg.eval_method, views=row["views"]),
-            test_scale=TestScale("single" if len(row["q"][0]) == 1 else "multi", None),
-        )
-        for row in distinct
-    ]
+    rows = [row for row in paper_lines() if row["place"] in cfg.ablation.places and cells.issuperset(row["runs"])]
+    distinct = {json.dumps([row["runs"], row.get("views"), row["q"]]): row for row in rows}.values()
+    return [row_config(single, row) for row in distinct]
+
+
+def row_config(cfg: EvaluateConfig, row: dict[str, Any]) -> EvaluateConfig:
+    """The evaluation of a row of Tables 3 to 6, or 8 and 9, with nets of ours."""
+    named = replace(cfg, runs=[run_name(plan.cell_config(cfg, cell)) for cell in row["runs"]])
+    if "protocol" in row:
+        how = replace(cfg.box_evaluation, protocol=row["protocol"], q=row["q"])
+        return replace(named, task="localisation", box_evaluation=how)
+    return replace(
+        named,
+        eval_method=replace(cfg.eval_method, views=row["views"]),
+        test_scale=TestScale("single" if len(row["q"][0]) == 1 else "multi", None),
+    )
 
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
-    from vgg.tracking import log_evaluation  # which imports this module
+    from vgg import box_evaluation  # which imports this module, as the next does
+    from vgg.tracking import log_evaluation
 
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
     if cfg.plan.dry_run:
@@ -174,6 +164,8 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
                 print(f"to evaluate: {' + '.join(one.runs or [run_name(one)])}, {method_name(one.eval_method.views)}")
             elif cfg.submission is not None:
                 submit(one)
+            elif one.task == "localisation":
+                box_evaluation.evaluate(one)
             else:
                 log_evaluation(one, evaluate(one))
         except UserError as error:
@@ -225,100 +217,8 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     """Evaluate what the configuration names, print it, append its line; the line is returned."""
     runs = evaluated_runs(cfg)
     images = evaluated_images(cfg, tuple(runs[0].record()["classes"]))
-    line = result_line(cfg, runs, images, *posterior_of(cfg, runs, images))
-    path = Path(cfg.dirs.runs) / cfg.data.name / "results.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    q = [test_scales(cfg, run) for run in runs]
+    line = result_line(cfg, runs, q, images, *posterior_of(cfg, runs, images))
+    append(cfg, "results", line)
     print(shown(line, images))
     return line
-
-
-def result_line(
-    cfg: EvaluateConfig, runs: list[Run], images: Listing, posterior: np.ndarray, covered: np.ndarray
-) -> dict[str, Any]:
-    """What is kept of an evaluation: what was done, with which code and data, the errors, and who was right where."""
-    configs, records = [run.config() for run in runs], [run.record() for run in runs]
-    labels, count = np.array(images.labels)[covered], int(covered.sum())
-    require(count > 0, f"none of the images in {images.root} can be read")
-    line: dict[str, Any] = {
-        "runs": [run.name for run in runs],
-        "views": sorted(cfg.eval_method.views),
-        "q": [test_scales(cfg, run) for run in runs],
-        "softmax": cfg.eval_method.softmax,
-        "ceil_mode": [own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs],
-        "data": cfg.data.name,
-        "images": count,
-        "skipped": len(images) - count,
-        "classes": len(images.classes),
-    }
-    for k in (1, 5):
-        right = posteriors.correct(posterior[covered], labels, k)
-        wrong = int((~right).sum())
-        line[f"top{k}"] = round(100 * wrong / count, 4)
-        line[f"top{k}_interval"] = [round(end, 2) for end in posteriors.interval(wrong, count)]
-        line[f"top{k}_correct"] = base64.b64encode(np.packbits(right).tobytes()).decode()
-    return (
-        line
-        | {
-            "crop": [own.data.crop for own in configs],
-            "width": [own.data.width for own in configs],
-            "cells": [
-                f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
-                for run, own in zip(runs, configs, strict=True)
-            ],
-            "source_sha256": [record.get("source_sha256") for record in records],  # of published weights' files
-            "seed": [own.seed for own in configs],
-            "draw": [own.init.draw for own in configs],
-            "from_a": [own.init.from_a for own in configs],
-            "default_draw": cfg.data.draw,
-            "precision": cfg.trainer.precision,
-            "weights_sha256": [record["weights_sha256"] for record in records],
-            "images_sha256": images.sha256,
-            "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "commit": commit(),
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "pillow")},
-        }
-    )
-
-
-def paper_lines() -> list[dict[str, Any]]:
-    """Every row of the paper's Tables 1 to 12, and what section 4.1 says of small filters; "place" says where from."""
-    return [json.loads(text) for text in PAPER.read_text().splitlines()]
-
-
-def paper_rows() -> list[dict[str, Any]]:
-    """The rows that name runs of this grid with views and test scales: Tables 3 to 6, and section 4.1."""
-    return [row for row in paper_lines() if "runs" in row and row["place"] != "Table 7"]
-
-
-def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
-    """The paper's row for the same nets, views and scales, whatever the data; the last where several tables have it."""
-    asked = {cell: sorted(q) for cell, q in zip(line["cells"], line["q"], strict=True)}
-    found = None
-    for row in paper_rows():
-        same = dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]
-        found = row if same and row["top1"] is not None else found
-    return found
-
-
-def shown(line: dict[str, Any], images: Listing) -> str:
-    """The result as a person reads it."""
-    scales = {tuple(q) for q in line["q"]}
-    crop = line["crop"][0]
-    left_out = f", {line['skipped']} more could not be read" if line["skipped"] else ""
-    nets = " + ".join(line["runs"])
-    lines = ["", f"{nets}, {method_name(line['views'])}, {line['images']:,} images of {images.root}{left_out}"]
-    for q in sorted(scales):
-        mode = line["ceil_mode"][0]
-        sides = ", ".join(str(map_side(real_pixels(value, crop), mode) - map_side(crop) + 1) for value in q)
-        lines.append(f"Q = {', '.join(map(str, q))} (crop {crop}, width {line['width'][0]:g}; map sides {sides})")
-    lines.append("")
-    row = paper_row(line)
-    lines.append("                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""))
-    for k in (1, 5):
-        low, high = line[f"top{k}_interval"]
-        text = f"  top-{k} error     {line[f'top{k}']:7.2f} %   {low:5.2f} – {high:5.2f}"
-        lines.append(text + (f"      {row[f'top{k}']:5.1f} %  ({row['place']})" if row else ""))
-    return "\n".join(lines)

@@ -36,6 +36,7 @@ NOT_IDENTITY = (
     "data.download",
     "data.skip_corrupt",
     "weights.path",
+    "localisation.annotations",
     "data.draw",
     "data.dropout",
 )
@@ -70,6 +71,8 @@ def identity(cfg: TrainConfig) -> dict[str, Any]:
     kept = {
         key: value for key, value in items.items() if not any(f"{key}.".startswith(f"{out}.") for out in NOT_IDENTITY)
     }
+    if cfg.task == "classification":
+        kept = {key: value for key, value in kept.items() if not key.startswith("localisation.")}
     return kept | {"trainer.precision": cfg.trainer.precision}
 
 
@@ -92,12 +95,19 @@ def run_name(cfg: TrainConfig) -> str:
         name += f"-{cfg.weights.source}"
     if cfg.seed != 1:
         name += f"-seed{cfg.seed}"
+    if cfg.task == "localisation":
+        name += f"-loc-{cfg.localisation.boxes}"
     return name + (f"-{cfg.tag}" if cfg.tag else "")
 
 
 def without_seed(name: str) -> str:
     """What the runs of several seeds share of their names."""
     return re.sub(r"-seed\d+(?=-|$)", "", name)
+
+
+def spoken(error: str) -> str:
+    """top1_error -> top-1 error."""
+    return error.replace("top", "top-").replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,8 @@ class Run:
         for group, option in options.items():  # a key that is younger than the run has its option's default
             defaults = OmegaConf.load(REPOSITORY / "conf" / group / f"{option}.yaml")
             stored[group] = OmegaConf.merge(defaults, stored.get(group, {}))
+        defaults = OmegaConf.load(REPOSITORY / "conf" / "run.yaml")
+        stored = OmegaConf.merge({key: defaults[key] for key in ("task", "localisation")}, stored)
         return typed(stored, TrainConfig)
 
     def record(self) -> dict[str, Any]:
@@ -210,6 +222,8 @@ def parent_config(cfg: TrainConfig, scales: Path) -> TrainConfig | None:
     `scales` is the folder of the train_scale options. None for random weights. A parent named by init.parent has no
     configuration here: it is taken as it is.
     """
+    if cfg.task == "localisation":
+        return replace(train_part(cfg), task="classification", layers="all")
     if cfg.train_scale.parent is not None:
         scale = OmegaConf.load(scales / f"{cfg.train_scale.parent}.yaml")
         return replace(train_part(cfg), train_scale=type(cfg.train_scale)(**scale), layers="all")

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vgg import evaluation, posteriors, weights
+from vgg.boxscoring import BoxScoring
 from vgg.config import EvaluateConfig
 from vgg.data import decoding_workers, leave_signals_to_parent
 from vgg.images import Listing, evaluated_images
@@ -91,16 +92,30 @@ class Scoring(pl.LightningModule):
             self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
             self.covered[indices.cpu().numpy()] = True
 
+    def save(self, path: Path) -> None:
+        posteriors.save(path, self.rows, self.covered)
+
+    @staticmethod
+    def merge(shards: list[Path], path: Path) -> None:
+        """One array from the ranks' rows."""
+        rows, covered = posteriors.read(shards[0])
+        for shard in shards[1:]:
+            more, mask = posteriors.read(shard)
+            rows[mask], covered[mask] = more[mask], True
+        posteriors.save(path, rows, covered)
+
 
 def score(request: Path) -> None:
     """Compute and keep the arrays that the request names: one run's, over the ranks of its trainer.
 
-    The request is a YAML file: `run`, `tasks` (view, q, path) and the evaluation's configuration. An image that cannot
-    be read has no row; where such images may not be skipped, the first array is the last.
+    The request is a YAML file: `run`, `tasks` (view, q, path) and the evaluation's configuration; for boxes also
+    `classes`, a file with those of each image, and the run that is their `classifier`. An image that cannot be read has
+    no row; where such images may not be skipped, the first array is the last.
     """
     content = OmegaConf.load(request)
     cfg = typed(content.config, EvaluateConfig)
-    net, classes = weights.load(Run.named(content.run, cfg.dirs.runs))
+    net, classes = weights.load(Run.named(content.run, cfg.dirs.runs), cfg.task)
+    classifier = weights.load(Run.named(content.classifier, cfg.dirs.runs))[0] if content.get("classifier") else None
     if cfg.ceil_mode is not None:
         net.ceil_mode = cfg.ceil_mode
     images = evaluated_images(cfg, classes)
@@ -117,24 +132,18 @@ def score(request: Path) -> None:
                 num_workers=decoding_workers(cfg.trainer, trainer.world_size),
                 worker_init_fn=leave_signals_to_parent,
             )
-            scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
+            if cfg.task == "localisation":
+                scoring = BoxScoring(net, classifier, np.load(content.classes, allow_pickle=False))
+            else:
+                scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
             trainer.test(scoring, loader, verbose=False)
-            shard = Path(f"{task.path}.rank{trainer.global_rank}")
-            posteriors.save(shard, scoring.rows, scoring.covered)
+            shards = [Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)]
+            scoring.save(shards[trainer.global_rank])
             trainer.strategy.barrier()
             if trainer.is_global_zero:
-                merge([Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)], Path(task.path))
+                scoring.merge(shards, Path(task.path))
+                for shard in shards:
+                    shard.unlink()
             trainer.strategy.barrier()
-            if not cfg.data.skip_corrupt and not posteriors.load(Path(task.path), len(images))[1].all():
+            if not cfg.data.skip_corrupt and not posteriors.read(Path(task.path))[1].all():
                 break
-
-
-def merge(shards: list[Path], path: Path) -> None:
-    """One array from the ranks' rows; the shards are removed once it is written."""
-    rows, covered = posteriors.read(shards[0])
-    for shard in shards[1:]:
-        more, mask = posteriors.read(shard)
-        rows[mask], covered[mask] = more[mask], True
-    posteriors.save(path, rows, covered)
-    for shard in shards:
-        shard.unlink()

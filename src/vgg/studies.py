@@ -5,7 +5,7 @@ the error over Q. `python -m vgg studies`; the commands that make the evaluation
 from pathlib import Path
 from typing import Any
 
-from vgg.results import method_name
+from vgg.lines import method_name
 from vgg.tables import described, nets, results, text_table
 
 HEADER = ["nets", "evaluation", "Q", "", "top-1", "95 %", "top-5"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from vgg.config import REPOSITORY, UserError, require
 from vgg.files import write_whole
-from vgg.results import method_name, paper_lines
+from vgg.lines import method_name, paper_lines
 from vgg.runs import without_seed
 
 TITLES = {
@@ -42,10 +42,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def evaluations(data: str, runs: Path, name: str = "results") -> list[dict[str, Any]]:
+    """Every evaluation of a kind on this data, in order: those that are kept, then those made here."""
+    kept = data if name == "results" else f"{data}-{name}"
+    return [*read_lines(curated(kept)), *read_lines(runs / data / f"{name}.jsonl")]
+
+
 def results(data: str, runs: Path) -> list[dict[str, Any]]:
-    """Every evaluation on this data, kept or made here; of several with the same key the last."""
-    lines = [*read_lines(curated(data)), *read_lines(runs / data / "results.jsonl")]
-    return list({key(line): line for line in lines}.values())
+    """Every classification on this data, kept or made here; of several with the same key the last."""
+    return list({key(line): line for line in evaluations(data, runs)}.values())
 
 
 def key(line: dict[str, Any]) -> str:
@@ -58,13 +63,17 @@ def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
     return sorted(zip(line["runs"], map(sorted, line["q"]), strict=True))
 
 
-def keep(data: str, runs: Path) -> int:
-    """Copy the evaluations made here to results/; the number of lines that the file then has."""
-    kept = results(data, runs)
-    require(bool(kept), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
-    with write_whole(curated(data)) as file:
-        file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-    return len(kept)
+def keep(data: str, runs: Path) -> dict[Path, int]:
+    """Copy the evaluations made here to results/; the files there, and the number of lines that each then has."""
+    from vgg import box_tables  # which imports this module
+
+    found = {data: results(data, runs), f"{data}-localisation": box_tables.results(data, runs)}
+    require(any(found.values()), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
+    for name, lines in found.items():
+        if lines:
+            with write_whole(curated(name)) as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+    return {curated(name): len(lines) for name, lines in found.items() if lines}
 
 
 def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,11 +132,14 @@ def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list
 
 
 def rendered(data: str, runs: Path, form: str) -> str:
-    """Tables 3 to 7 for one data set as text, markdown or csv."""
-    lines = results(data, runs)
+    """Tables 3 to 10 for one data set as text, markdown or csv."""
+    from vgg import box_tables  # which imports this module
+
+    lines, boxes = results(data, runs), box_tables.results(data, runs)
     parts = [described(data, lines)] if form != "csv" else []
     table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
     parts += [table_of(title, *table(place, lines)) for place, title in TITLES.items()]
+    parts += [table_of(title, *box_tables.table(place, boxes)) for place, title in box_tables.TITLES.items()]
     return ("\n\n" if form != "csv" else "\n").join(parts)
 
 
@@ -144,8 +156,13 @@ def described(data: str, lines: list[dict[str, Any]]) -> str:
     )
 
 
+def first_number(header: list[str]) -> int:
+    """The first column that is set flush right."""
+    return next(place for place, name in enumerate(header) if name in ("top-1", "error"))
+
+
 def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
-    left = header.index("top-1")
+    left = first_number(header)
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) if place < left else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
@@ -155,7 +172,7 @@ def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
 
 
 def markdown_table(title: str, header: list[str], body: list[list[str]]) -> str:
-    left = header.index("top-1")
+    left = first_number(header)
     marks = [":--" if place < left else "--:" for place in range(len(header))]
     return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (header, marks, *body))])
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from vgg import tables
 from vgg.config import STARTS_FROM_A, EvaluateConfig, UserError, require
+from vgg.lines import method_name, paper_lines, paper_row
 from vgg.plan import CELL, scale_of
 from vgg.process import QUIET_WANDB
-from vgg.results import method_name, paper_lines, paper_row
 from vgg.runs import without_seed
 from vgg.scales import multi_scale, single_scale
 

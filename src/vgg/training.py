@@ -13,6 +13,7 @@ from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, Who
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.curves import Curves, ExampleCrops
 from vgg.data import ImageData
+from vgg.localisation import BoxData, BoxPredictor
 from vgg.module import Classifier
 from vgg.network import VGG
 from vgg.ranks import together
@@ -29,12 +30,13 @@ def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> VGG:
     parent = Run.named(parent_name, cfg.dirs.runs)
     source, source_classes = weights.load(parent)
     layers = [name for name, _ in net.named_children()]
-    whole = cfg.train_scale.parent or cfg.init.parent or cfg.weights.source  # otherwise net A's layers
+    boxes = cfg.task == "localisation"
+    whole = boxes or cfg.train_scale.parent or cfg.init.parent or cfg.weights.source  # otherwise net A's layers
     if not whole:
         layers = list(initialise.A_LAYERS)
     elif odd := {name for name, _ in source.named_children()} ^ set(layers):
         raise UserError(f"{run.name} cannot start from {parent.name}: only one of them has {', '.join(sorted(odd))}")
-    elif not weights.same_outputs(source_classes, classes):
+    elif boxes or not weights.same_outputs(source_classes, classes):
         layers.remove("fc8")
     try:
         copied = initialise.copy_layers(net, source.state_dict(), layers)
@@ -127,7 +129,8 @@ def fit(run: Run) -> None:
         num_sanity_val_steps=0,
     )
     trainer.accumulate_grad_batches = accumulation(cfg, trainer.world_size)
-    data = ImageData(cfg, folder)
+    data_of, module_of = (BoxData, BoxPredictor) if cfg.task == "localisation" else (ImageData, Classifier)
+    data = data_of(cfg, folder)
     classes = data.train.classes
     checkpoint = readable_checkpoint(run)
     net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
@@ -135,7 +138,7 @@ def fit(run: Run) -> None:
         net.compile()  # in place: a compiled copy would give the weights other names
     with together(trainer):
         try:
-            trainer.fit(Classifier(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module_of(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except UserError as error:
             raise UserError(str(error).rpartition("UserError: ")[2]) from error  # a worker's comes with its traceback
         if trainer.is_global_zero:

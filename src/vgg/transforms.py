@@ -63,10 +63,14 @@ def rescaled_window(picture: Picture, side: int, left: int, top: int, crop: int,
     return resample(source, x1 - x0, y1 - y0)[top - y0 :, left - x0 :][:crop, :crop]
 
 
+def centre_window(size: tuple[int, int], crop: int) -> tuple[int, int]:
+    """(left, top) of the central crop in an image of this size."""
+    return round((size[0] - crop) / 2), round((size[1] - crop) / 2)
+
+
 def centre_crop(picture: Picture, side: int, crop: int) -> Tensor:
     """The central crop (crop, crop, 3) of the image rescaled to smaller side `side`."""
-    left, top = (round((length - crop) / 2) for length in rescaled_size(picture.size, side))
-    return rescaled_window(picture, side, left, top, crop)
+    return rescaled_window(picture, side, *centre_window(rescaled_size(picture.size, side), crop), crop)
 
 
 def training_crop(picture: Picture, side: int, crop: int, rng: np.random.Generator) -> Tensor:

@@ -14,9 +14,11 @@ from vgg.runs import Run, sha256_of_tensors
 
 
 def build(cfg: TrainConfig, classes: int) -> VGG:
-    """The net of this configuration, its weights not yet drawn."""
-    data, model = cfg.data, cfg.model
-    return VGG(model.name, classes, data.crop, data.width, model.dropout, model.ceil_mode)
+    """The net of this configuration, its weights not yet drawn; a box predictor's fc8 gives boxes, not classes."""
+    data, model, outputs = cfg.data, cfg.model, classes
+    if cfg.task == "localisation":
+        outputs = 4 * classes if cfg.localisation.boxes == "pcr" else 4
+    return VGG(model.name, outputs, data.crop, data.width, model.dropout, model.ceil_mode)
 
 
 def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
@@ -46,11 +48,12 @@ def same_outputs(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return one == other or (len(one) == len(other) == 1000 and synsets)
 
 
-def load(run: Run) -> tuple[VGG, tuple[str, ...]]:
+def load(run: Run, task: str = "classification") -> tuple[VGG, tuple[str, ...]]:
     """The finished run's net, in evaluation mode, and its class names. Any missing or unexpected layer raises."""
     require(run.finished, f"{run.name} is not finished, or there is no such run: {run.folder}")
-    content = read_tensors(run.weights, {"state_dict", "classes"})
-    net = build(run.config(), len(content["classes"]))
+    content, cfg = read_tensors(run.weights, {"state_dict", "classes"}), run.config()
+    require(cfg.task == task, f"{run.name} was trained with task={cfg.task}, this needs a run of task={task}")
+    net = build(cfg, len(content["classes"]))
     try:
         net.load_state_dict(content["state_dict"])
     except RuntimeError as error:
