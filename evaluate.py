@@ -5,8 +5,10 @@ python evaluate.py eval=table3 model=A train_scale=S256  dense, one scale
 python evaluate.py 'runs=[D-jitter,E-jitter]' eval=fused two nets
 python evaluate.py ablation=table5                       every row of a table
 python evaluate.py eval_method=dense 'test_scale.q=[256,320,384]'
+python evaluate.py eval=caltech101 'runs=[imagenette/D-jitter]' data=folder data.root=/path/to/101_ObjectCategories
 
-Posteriors are kept and reused; every evaluation appends a line to runs/<data>/results.jsonl. Options: conf/.
+Posteriors and descriptors are kept and reused; every evaluation appends a line to runs/<data>/results.jsonl, one of
+appendix B's to transfer.jsonl there. Options: conf/.
 """
 
 import signal

@@ -129,7 +129,7 @@ def evaluation(**more):
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """A folder of runs, and an empty one in the place of results/."""
-    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
+    monkeypatch.setattr(tables, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     return tmp_path / "runs"
 
@@ -137,3 +137,43 @@ def runs(tmp_path, monkeypatch):
 def append(runs, *lines):
     with (runs / "digits" / "results.jsonl").open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+VOC_LABELS = {  # of split -> class -> a label an image
+    "trainval": {"bird": (1, -1, 0, 1), "person": (1, 1, -1, -1)},
+    "test": {"bird": (-1, 1, 1), "person": (1, 0, -1)},
+}
+VOC_PEOPLE = {"trainval": {"running": (1, -1, -1, 1)}, "test": {"running": (1, -1, 1)}}  # two in an image, then one
+
+
+def annotation(*boxes: tuple[str, int, int, int, int]) -> str:
+    items = [
+        f"<object><name>{name}</name><part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax>"
+        f"<ymax>2</ymax></bndbox></part><bndbox><xmax>{x1}</xmax><xmin>{x0}</xmin><ymin>{y0}</ymin><ymax>{y1}</ymax>"
+        "</bndbox></object>"
+        for name, x0, y0, x1, y1 in boxes
+    ]
+    return f"<annotation><filename>x</filename>{''.join(items)}</annotation>"
+
+
+@pytest.fixture
+def voc_tree(tmp_path) -> Path:
+    """VOC2007 with four images to train on and three to test on; image 0 of each split shows two people."""
+    root = tmp_path / "VOC2007"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main", "ImageSets/Action"):
+        (root / folder).mkdir(parents=True)
+    for split, classes in VOC_LABELS.items():
+        names = [f"{split}{number}" for number in range(len(classes["bird"]))]
+        for number, name in enumerate(names):
+            noise(len(name) + 7 * number).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+            people = [("person", 11, 1, 30, 60), ("person", 31, 11, 90, 60)][: 2 - (number > 0)]
+            (root / "Annotations" / f"{name}.xml").write_text(annotation(*people))
+        for label, values in classes.items():
+            lines = [f"{name} {value:2}\n" for name, value in zip(names, values, strict=True)]
+            (root / "ImageSets/Main" / f"{label}_{split}.txt").write_text("".join(lines))
+        persons = [(names[0], 1), (names[0], 2), (names[1], 1), (names[2], 1)][: len(VOC_PEOPLE[split]["running"])]
+        for label, values in VOC_PEOPLE[split].items():
+            lines = [f"{name}  {who} {value:2}\n" for (name, who), value in zip(persons, values, strict=True)]
+            (root / "ImageSets/Action" / f"{label}_{split}.txt").write_text("".join(lines))
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(names))
+    return root

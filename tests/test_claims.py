@@ -401,5 +401,5 @@ def test_markdown_has_the_same_rows(rendered):
 
 
 def test_the_lines_of_the_tables_are_decided(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
+    monkeypatch.setattr(tables, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
     assert "not run" in claims.rendered("digits", tmp_path)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vgg.config import VIEWS
-from vgg.evaluation import grid, posteriors, windows
+from vgg.evaluation import columns, grid, posteriors, rows, windows
 from vgg.initialise import draw
 from vgg.network import VGG
 
@@ -161,3 +161,33 @@ def test_posteriors_are_float32_under_mixed_precision(net: nn.Module):
         found = posteriors(net, x, "dense")
     assert found.dtype == torch.float32
     assert (found - posteriors(net, x, "dense")).abs().max() < 0.02
+
+
+def test_a_descriptor_is_fc7_after_its_relu_averaged_over_space_and_with_the_mirror_images(net):
+    x = images(2, 96, 130)
+    expected = torch.zeros(2, 256)
+    for view in (x, flipped(x)):
+        cells = net.fc7_map(view)
+        assert cells.shape == (2, 256, 3, 4)
+        assert (cells >= 0).all()
+        torch.testing.assert_close(net.fc8(cells), net.score_map(view))
+        expected += sum(cells[:, :, i, j] for i in range(3) for j in range(4)) / 12 / 2
+    found = rows(net, x, "fc7")
+    assert found.shape == (2, columns(net, "fc7"))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(rows(net, flipped(x), "fc7"), found)
+
+
+def test_the_pixels_of_an_image_are_its_grid_minus_the_mean(net):
+    x = torch.arange(3.0).view(1, 3, 1, 1).expand(1, 3, 64, 128) * 50
+    found = rows(net, x, "pixels").view(3, -1)
+    assert found.shape == (3, 32 * 32)
+    assert found.numel() == columns(net, "pixels")
+    torch.testing.assert_close(found, (torch.tensor([0.0, 50, 100]) - net.mean)[:, None].expand(3, 1024))
+    assert not torch.allclose(rows(net, images(1, 64, 90), "pixels"), rows(net, flipped(images(1, 64, 90)), "pixels"))
+
+
+def test_other_views_are_posteriors(net):
+    x = images(1, 64, 90)
+    assert torch.equal(rows(net, x, "dense"), posteriors(net, x, "dense"))
+    assert columns(net, "dense") == 6

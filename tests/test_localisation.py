@@ -205,7 +205,7 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     assert all(line["images"] == 37 and 0 <= line["mean_iou"] <= 1 for line in lines)
     kept = (folder / "runs/scenes/localisation.jsonl").read_text().splitlines()
     assert [json.loads(text) for text in kept] == lines
-    monkeypatch.setattr(tables, "curated", lambda name: folder / f"{name}.jsonl")
+    monkeypatch.setattr(tables, "curated", lambda data, kind="results": folder / f"{data}-{kind}.jsonl")
     assert tables.keep("scenes", folder / "runs") == {folder / "scenes-localisation.jsonl": 3}
     for line, cell in zip(lines, ("D-256-loc-pcr", "D-256-loc-pcr", "D-384-loc-pcr"), strict=True):
         line["cells"] = [cell]  # as if they were the paper's nets

@@ -126,7 +126,7 @@ def test_text_from_results_is_escaped(runs, tmp_path):
 
 
 def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mistakes(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "curated", lambda data: tmp_path / f"{data}.jsonl")
+    monkeypatch.setattr(tables, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
     dirs = (f"dirs.runs={tmp_path / 'runs'}", f"dirs.cache={tmp_path / 'cache'}", f"data.root={scenes}")
     options = ("model=A", "train_scale=S256", "data.epochs=1", "logger=csv", *TINY, "trainer.workers=0", *dirs)
     run = Run.named("scenes/A-256", tmp_path / "runs")

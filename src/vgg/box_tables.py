@@ -1,13 +1,11 @@
 """Appendix A's tables, ours beside the paper's: boxes for the true class, for five classes, and beside others."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from vgg.lines import paper_lines
+from vgg.lines import TRAINING_SCALES, paper_lines
 from vgg.plan import CELL
 from vgg.runs import without_seed
-from vgg.tables import TRAINING_SCALES, evaluations
 
 TITLES = {
     "Table 8": "Table 8: localisation error on a central crop, the class given (appendix A)",
@@ -22,11 +20,6 @@ def key(line: dict[str, Any]) -> str:
     """What tells an evaluation from others: a later line with the same takes an earlier one's place."""
     kept = ("runs", "q", "protocol", "classes_by", "k", "t", "precision", "images_sha256")
     return json.dumps([line[name] for name in kept])
-
-
-def results(data: str, runs: Path) -> list[dict[str, Any]]:
-    """Every evaluation of box predictors on this data, kept or made here."""
-    return list({key(line): line for line in evaluations(data, runs, "localisation")}.values())
 
 
 def paper_rows() -> list[dict[str, Any]]:
@@ -78,3 +71,8 @@ def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list
             cells.append("–" if row["error_test"] is None else f"{row['error_test']:.1f}")
         body.append(cells)
     return header + (["paper's test"] if "error_test" in rows[0] else []), body
+
+
+def tables(lines: list[dict[str, Any]]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, rows) of the three tables."""
+    return [(title, *table(place, lines)) for place, title in TITLES.items()]

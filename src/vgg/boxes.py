@@ -5,7 +5,6 @@ A box is (x0, y0, x1, y1) in parts of its image's width and height: a photo and 
 
 import csv
 import os
-import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from vgg.config import TrainConfig, UserError, require
 from vgg.images import Listing, data_root
 from vgg.pictures import Picture
+from vgg.voc import annotation
 
 PLACES = ("boxes.csv", "Annotations", "ILSVRC/Annotations/CLS-LOC", "Annotations/CLS-LOC")  # in data.root
 COLUMNS = ("file", "x0", "y0", "x1", "y1")
@@ -95,21 +95,9 @@ def from_xml(folder: Path, images: Listing):
     def of(index: int) -> list[Object]:
         name = Path(images.files[index])
         path = files.get(f"{images.classes[images.labels[index]]}/{name.stem}") or files.get(name.stem)
-        return read_xml(path) if path else []
+        if path is None:
+            return []
+        size, objects = annotation(path)
+        return [(thing.name, thing.box, size) for thing in objects]
 
     return of
-
-
-def read_xml(path: Path) -> list[Object]:
-    """The objects of one annotation in PASCAL VOC's form, which ILSVRC's is too."""
-    try:
-        tree = ET.parse(path).getroot()
-    except (OSError, ET.ParseError) as error:
-        raise UserError(f"{path} cannot be read as XML: {error}") from error
-    found = []
-    for thing in tree.iter("object"):
-        values = {child.tag: child.text for child in thing.iterfind("bndbox/*")}
-        corners = corners_of(values, ("xmin", "ymin", "xmax", "ymax"), str(path))
-        sides = [float(tree.findtext(f"size/{key}") or 0) for key in ("width", "height")]
-        found.append((thing.findtext("name"), corners, tuple(sides) if all(sides) else None))
-    return found

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from omegaconf import MISSING
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -12,7 +14,8 @@ STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
 DRAWS = ("std001", "literal", "glorot", "kaiming")
 PUBLISHED = {"torchvision": ("A", "B", "D", "E"), "caffe": ("D", "E")}  # weights that the world has
 VIEWS = ("dense", "multicrop", "center", "tencrop")
-TASKS = ("classification", "localisation")
+TASKS = ("classification", "localisation", "transfer")
+DESCRIPTORS = ("fc7", "random", "pixels")  # appendix B's, and two baselines
 
 
 class UserError(Exception):
@@ -56,7 +59,7 @@ class TrainScale:
 @dataclass
 class Data:
     name: str | None  # in the run's name; null: the folder's name
-    form: str  # digits, folder, imagenette or imagenet
+    form: str  # digits, folder, imagenette, imagenet or voc
     root: str | None  # the folder that holds the images; digits and imagenette know one in the cache
     val: str | None  # another folder with the validation images
     download: bool
@@ -74,7 +77,7 @@ class Data:
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, f"data.dropout={self.dropout} is not in [0, 1)")
-        choice("data.form", self.form, ("digits", "folder", "imagenette", "imagenet"))
+        choice("data.form", self.form, ("digits", "folder", "imagenette", "imagenet", "voc"))
         require(self.crop >= 56 and self.crop % 56 == 0, f"data.crop={self.crop} is not a multiple of 56")
         require(0 < self.width <= 4, f"data.width={self.width} is not in (0, 4]")
         for key in ("batch", "epochs", "patience"):
@@ -224,7 +227,7 @@ class Ablation:
 class TrainConfig:
     """One cell of the grid on one data set: what train.py composes and a run directory stores."""
 
-    task: str  # classification, or localisation: a box predictor
+    task: str  # classification; localisation: a box predictor; transfer, of evaluate.py: SVMs on descriptors
     model: Model
     train_scale: TrainScale
     data: Data
@@ -255,13 +258,13 @@ class TrainConfig:
     @property
     def epochs(self) -> int:
         """Epochs of this stage, at most."""
-        if self.train_scale.parent is None and self.task == "classification":
+        if self.train_scale.parent is None and self.task != "localisation":
             return self.data.epochs
         return self.data.finetune_epochs or -(-self.data.epochs // 2)
 
     @property
     def learning_rate(self) -> float:
-        factor = self.train_scale if self.task == "classification" else self.localisation
+        factor = self.localisation if self.task == "localisation" else self.train_scale
         return self.data.lr * factor.lr_factor
 
 
@@ -310,6 +313,43 @@ class BoxEvaluation:
 
 
 @dataclass
+class Transfer:
+    """Appendix B: which descriptors of the images a linear SVM a class is trained on, and on which images."""
+
+    features: str  # fc7; random: fc7 of the same net as it was drawn; pixels: what the net is given
+    q: list[int]  # test scales in the paper's pixels
+    combine: str  # stack or average the descriptors of several Q
+    train: int  # images a class to train on, of class folders
+    test: int  # images a class to test on, at most
+    splits: int  # into training and test images, drawn anew
+    seed: int  # of those draws, and of the images that choose C
+    train_split: str  # VOC's own parts
+    test_split: str
+    labels: str  # VOC's: objects, or actions of persons
+    person_boxes: bool  # stack the descriptor of the person's box on the image's
+    c: list[float]  # candidates for the SVM's C
+    held_out: float  # part of the training images that chooses C
+
+    def __post_init__(self) -> None:
+        choice("transfer.features", self.features, DESCRIPTORS)
+        choice("transfer.combine", self.combine, ("stack", "average"))
+        choice("transfer.labels", self.labels, ("objects", "actions"))
+        for q in self.q:
+            require(q >= 224, f"transfer.q={q} is smaller than the 224 crop")
+        require(len(set(self.q)) == len(self.q) > 0, "transfer.q is empty or repeats a scale")
+        require(self.train >= 2, f"transfer.train={self.train}: at least 2, of which one chooses C")
+        for key in ("test", "splits"):
+            require(getattr(self, key) >= 1, f"transfer.{key}={getattr(self, key)} is not positive")
+        require(self.seed >= 0, f"transfer.seed={self.seed} is negative")
+        require(bool(self.c) and min(self.c) > 0, "transfer.c: one or more positive numbers")
+        require(0 < self.held_out < 1, f"transfer.held_out={self.held_out} is not in (0, 1)")
+        require(self.train_split != self.test_split, "transfer.train_split and transfer.test_split are the same")
+        require(
+            self.labels == "actions" or not self.person_boxes, "transfer.person_boxes needs transfer.labels=actions"
+        )
+
+
+@dataclass
 class EvaluateConfig(TrainConfig):
     """What evaluate.py composes: which runs, which views at which scales, on which data."""
 
@@ -322,6 +362,7 @@ class EvaluateConfig(TrainConfig):
     test: str | None = None  # the folder of unlabelled test images; null: data.root/test
     devkit: str | None = None  # ILSVRC2012_devkit_t12, a folder or its .tar.gz; null: in data.root
     eval_batch: int = 16  # images that go through the net together
+    transfer: Transfer = MISSING  # of task=transfer
 
     def __post_init__(self) -> None:
         super().__post_init__()

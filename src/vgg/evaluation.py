@@ -1,13 +1,18 @@
-"""Section 3.2: class posteriors of whole images, dense or over crops, each view together with its mirror image."""
+"""Section 3.2: class posteriors of whole images, dense or over crops, each view together with its mirror image.
+
+And appendix B's descriptors, which are taken the same way, one layer before.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vgg.config import VIEWS
+from vgg.config import DESCRIPTORS, VIEWS
 from vgg.network import VGG
 
 GRID = 5  # multi-crop: 5 x 5 crops and their mirror images, 50 a scale
 CROPS_AT_ONCE = 100
+PIXELS = 32  # a side of the grid that an image's pixels are averaged in, as the baseline of descriptors
 
 
 def grid(side: int, crop: int) -> list[int]:
@@ -53,3 +58,28 @@ def crops(net: VGG, images: Tensor, view: str) -> Tensor:
 def posteriors(net: VGG, images: Tensor, view: str, softmax: str = "last") -> Tensor:
     """Posteriors (N, classes) of images rescaled to the test scale, (N, 3, H, W) in 0..255, under one view."""
     return dense(net, images, softmax) if view == "dense" else crops(net, images, view)
+
+
+def descriptors(net: VGG, images: Tensor, view: str) -> Tensor:
+    """Descriptors (N, D) of whole images (N, 3, H, W) in 0..255, not normalised: appendix B's, or the raw pixels'.
+
+    pixels: minus the net's mean, averaged in a grid over the whole image, whatever its shape; without the mirror image,
+    whose mean with them would be a symmetrical image. Any other view: fc7 after its ReLU, averaged over space and with
+    that of the mirror images.
+    """
+    if view == "pixels":
+        return F.adaptive_avg_pool2d(images - net.mean.view(1, 3, 1, 1), PIXELS).flatten(1)
+    cells = net.fc7_map(torch.cat([images, images.flip(3)])).float()
+    return cells.mean(dim=(2, 3)).view(2, len(images), -1).mean(0)
+
+
+def rows(net: VGG, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+    """What is kept of each image under one view, (N, columns): its descriptor, or its posteriors."""
+    return descriptors(net, images, view) if view in DESCRIPTORS else posteriors(net, images, view, softmax)
+
+
+def columns(net: VGG, view: str) -> int:
+    """How many numbers `rows` has for an image."""
+    if view == "pixels":
+        return 3 * PIXELS**2
+    return (net.fc7 if view in DESCRIPTORS else net.fc8).out_channels

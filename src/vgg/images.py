@@ -158,6 +158,10 @@ def listing(data: Data, cache: Path, split: str) -> Listing:
         from vgg import imagenet  # which imports this module
 
         found = imagenet.find(root, split, cache, data.val).images
+    elif data.form == "voc":
+        from vgg import voc  # which imports this module
+
+        found = voc.per_class(root, split)
     else:
         found = list_folder(Path(data.val) if split == "val" and data.val else root / split)
     if data.classes is not None:
@@ -169,7 +173,15 @@ def listing(data: Data, cache: Path, split: str) -> Listing:
 
 
 def evaluated_images(cfg: EvaluateConfig, classes: tuple[str, ...]) -> Listing:
-    """The validation images; for a submission the unlabelled test images, in the order of their names, labels -1."""
+    """The validation images; for a submission the unlabelled test images, in the order of their names, labels -1.
+
+    For task=transfer all images whose descriptors are asked for, or the parts of them that show people.
+    """
+    if cfg.task == "transfer":
+        from vgg.samples import samples  # which imports this module
+
+        known = samples(cfg)
+        return known.images if known.people is None else known.people
     if cfg.submission is None:
         return listing(cfg.data, Path(cfg.dirs.cache), "val")
     require(bool(cfg.test or cfg.data.root), "submission needs the test images: test=FOLDER, or data.root with test/")

@@ -19,6 +19,8 @@ from vgg.scales import map_side, real_pixels
 
 PAPER = REPOSITORY / "results" / "paper.jsonl"
 VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
+VIEW_NAMES |= {"fc7": "fc7", "random": "fc7 of random weights", "pixels": "pixels"}
+TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
 
 
 def method_name(views: list[str]) -> str:

@@ -91,8 +91,8 @@ class VGG(nn.Module):
         self.fc7 = nn.Conv2d(hidden, hidden, 1)
         self.fc8 = nn.Conv2d(hidden, classes, 1)
 
-    def score_map(self, x: Tensor) -> Tensor:
-        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), one cell a window.
+    def fc7_map(self, x: Tensor) -> Tensor:
+        """What fc8 is given: (N, 3, H, W) RGB in 0..255 -> (N, fc7's channels, h, w) after the ReLU, one cell a window.
 
         Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's
         may end beyond the image. H and W are at least the training crop; the map's side is
@@ -109,8 +109,11 @@ class VGG(nn.Module):
                     x = F.relu(self.get_submodule(layer)(x), inplace=True)
             x = F.max_pool2d(x, 2, ceil_mode=self.ceil_mode)
         x = F.dropout(F.relu(self.fc6(x), inplace=True), self.dropout, self.training)
-        x = F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
-        return self.fc8(x)
+        return F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
+
+    def score_map(self, x: Tensor) -> Tensor:
+        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell as above."""
+        return self.fc8(self.fc7_map(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores before the soft-max, averaged over the map (section 3.2): (N, 3, H, W) -> (N, classes).

@@ -35,7 +35,7 @@ class Step:
 # Of the overrides given on the command line, those that say what to evaluate or which cell.
 REPLACED = re.compile(
     r"(task|model|train_scale|layers|ablation|chain|runs|ceil_mode|eval_batch|eval|"
-    r"(eval_method|test_scale|box_evaluation|plan)(\.\w+)?)="
+    r"(eval_method|test_scale|box_evaluation|transfer|plan)(\.\w+)?)="
 )
 
 
@@ -49,7 +49,7 @@ def command(cfg: TrainConfig, script: str = "train.py") -> str:
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     words = ["python", script, f"model={cfg.model.name}", f"train_scale={scale_option(cfg.train_scale.name)}"]
     words += ["layers=fc"] if cfg.layers == "fc" else []
-    words += [f"task={cfg.task}"] if cfg.task != "classification" else []
+    words += [f"task={cfg.task}"] if cfg.task == "localisation" else []
     return shlex.join([*words, *(word for word in given if not REPLACED.match(word))])
 
 
@@ -126,6 +126,7 @@ def train(cfg: TrainConfig) -> None:
 
     A run that fails does not stop those that do not start from it; UserError names the failures at the end.
     """
+    require(cfg.task != "transfer", "task=transfer trains no net, it is about finished ones: python evaluate.py")
     steps = planned(cfg)
     leads = cfg.trainer.node_rank == 0
     print("plan: " + (" → " if cfg.ablation is None else ", ").join(step.run.name for step in steps))

@@ -181,6 +181,7 @@ def imported(cfg: TrainConfig) -> Run:
     classes = len(state["fc8.bias"])
     own = replace(
         train_part(cfg),
+        task="classification",
         data=replace(cfg.data, crop=224, width=1.0, classes=classes, name=cfg.weights.source),
         weights=Weights(None, None),
     )

@@ -20,7 +20,7 @@ from vgg.plan import TRAIN_SCALES, cell_config
 from vgg.report_charts import Line, order, short, title
 from vgg.runs import Run, parent_config, run_name, typed
 from vgg.studies import cells
-from vgg.tables import TITLES, described, results, table
+from vgg.tables import TITLES, described, evaluations, results, table
 
 STATES = {
     "done": "finished",
@@ -156,7 +156,7 @@ def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
 
 def write(data: str, runs: Path, cache: Path, path: Path) -> None:
     """Write the page about this data. A part of it that needs what is not on this machine says so."""
-    lines, known, boxes = results(data, runs), known_runs(data, runs), box_tables.results(data, runs)
+    lines, known, boxes = results(data, runs), known_runs(data, runs), evaluations(data, runs, "localisation")
     usual = [line for line in lines if line["softmax"] == "last" and not any(line["ceil_mode"])]
     groups, decided = report_charts.by_method(usual), claims.verdicts(lines)
     lowest = min(usual, key=lambda line: line["top1"], default=None)
@@ -173,7 +173,7 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
         lines=lines,
         lowest=lowest and (f"{title(lowest)}, {method_name(lowest['views'])}", lowest["top1"]),
         tables=[(heading, *table(place, lines)) for place, heading in TITLES.items()],
-        box_tables=[(title, *box_tables.table(place, boxes)) for place, title in box_tables.TITLES.items()],
+        box_tables=box_tables.tables(boxes),
         boxes=part(lambda: box_inspection.boxed(known, boxes, cache)),
         claims=decided,
         verdicts=Counter(claim.verdict for claim in decided),

@@ -1,6 +1,7 @@
 """An evaluation: from the runs and views asked for to errors, printed beside the paper's row and kept as a line.
 
 runs/<data>/results.jsonl holds every evaluation made here; results/ holds the paper's rows and curated ones of ours.
+Appendix B's evaluations are in transfer.py, and share the arrays and what is said of a line's origin.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
 from vgg.posteriors import Key
@@ -24,7 +25,7 @@ from vgg.scales import map_side, multi_scale, single_scale
 
 @dataclass(frozen=True)
 class Array:
-    """One array of posteriors that an evaluation needs."""
+    """One array of posteriors or descriptors that an evaluation needs."""
 
     run: Run
     key: Key
@@ -35,7 +36,7 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
     """The finished runs that the configuration names. Raises UserError with the command that trains a missing one."""
     if cfg.runs is None:
         run = Run.named(run_name(cfg), cfg.dirs.runs)
-        published = cfg.weights.source is not None and cfg.task == "classification"
+        published = cfg.weights.source is not None and cfg.task != "localisation"
         if published and not run.finished:  # not trained further: the published net itself
             from vgg.published import imported  # which imports torch
 
@@ -67,19 +68,25 @@ def scales_for(cfg: EvaluateConfig, scale: TrainScale) -> list[int]:
 
 def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
     """Every (run, view, Q) whose posteriors this evaluation averages for one run."""
+    classes = tuple(run.record()["classes"])
+    if not (run.published and len(classes) == len(images.classes)):  # which knows no folder's names
+        same_classes(classes, images.classes, f"{run.name} cannot be scored on {images.root}")
+    return arrays_under(cfg, run, images, cfg.eval_method.views, test_scales(cfg, run))
+
+
+def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str], scales: list[int]) -> list[Array]:
+    """Every (run, view, Q) of one run, with the rounding of its pools that the configuration asks for."""
     record, own = run.record(), run.config()
-    if not (run.published and len(record["classes"]) == len(images.classes)):  # which knows no folder's names
-        same_classes(tuple(record["classes"]), images.classes, f"{run.name} cannot be scored on {images.root}")
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
     window = map_side(own.data.crop, own.model.ceil_mode)
     require(
-        map_side(own.data.crop, ceil_mode) == window or (ceil_mode and cfg.eval_method.views == ["dense"]),
+        map_side(own.data.crop, ceil_mode) == window or (ceil_mode and {"dense", *DESCRIPTORS}.issuperset(views)),
         f"ceil_mode={ceil_mode}: {run.name}'s fc6 looks at {window} cells a side, a crop of {own.data.crop} pixels "
         f"would give {map_side(own.data.crop, ceil_mode)}",
     )
     arrays = []
-    for view in cfg.eval_method.views:
-        for q in test_scales(cfg, run):
+    for view in views:
+        for q in scales:
             key = Key(
                 weights=record["weights_sha256"],
                 images=images.sha256,
@@ -150,8 +157,12 @@ def row_config(cfg: EvaluateConfig, row: dict[str, Any]) -> EvaluateConfig:
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
-    from vgg import box_evaluation  # which imports this module, as the next does
+    from vgg import box_evaluation, transfer  # which import this module, as the next does
     from vgg.tracking import log_evaluation
+
+    if cfg.task == "transfer":
+        transfer.evaluate(cfg)
+        return
 
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
     if cfg.plan.dry_run:
@@ -190,6 +201,15 @@ def needed_disk(cfg: EvaluateConfig) -> str:
 def posterior_of(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the posteriors asked for, (images, classes), and the images that it covers."""
     arrays = [array for run in runs for array in arrays_of(cfg, run, images)]
+    loaded, covered = stored(cfg, arrays, images)
+    return posteriors.mean(loaded), covered
+
+
+def stored(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> tuple[list[np.ndarray], np.ndarray]:
+    """The arrays, computed where they are missing, and the images (images,) that all of them cover.
+
+    Raises UserError listing the others, unless they may be skipped.
+    """
     compute_missing(cfg, arrays)
     loaded, named = [], set()
     for array in arrays:
@@ -198,7 +218,7 @@ def posterior_of(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> tuple
         refuse_unreadable(unreadable, cfg.data.skip_corrupt)
         named.update(np.flatnonzero(~covered))
         loaded.append(rows)
-    return posteriors.mean(loaded), np.array([index not in named for index in range(len(images))])
+    return loaded, np.array([index not in named for index in range(len(images))])
 
 
 def submit(cfg: EvaluateConfig) -> None:

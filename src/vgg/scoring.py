@@ -1,4 +1,4 @@
-"""Compute the arrays of posteriors that are missing: `python -m vgg score REQUEST`, in a process of its own."""
+"""Compute missing arrays of posteriors or descriptors: `python -m vgg score REQUEST`, in a process of its own."""
 
 import contextlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vgg import evaluation, posteriors, weights
+from vgg import evaluation, initialise, posteriors, weights
 from vgg.boxscoring import BoxScoring
 from vgg.config import EvaluateConfig
 from vgg.data import decoding_workers, leave_signals_to_parent
@@ -82,13 +82,13 @@ class Scoring(pl.LightningModule):
     def __init__(self, net: VGG, images: Listing, view: str, softmax: str):
         super().__init__()
         self.net, self.view, self.softmax = net.to(memory_format=torch.channels_last), view, softmax
-        self.rows = np.zeros((len(images), net.fc8.out_channels), dtype=np.float32)
+        self.rows = np.zeros((len(images), evaluation.columns(net, view)), dtype=np.float32)
         self.covered = np.zeros(len(images), dtype=bool)
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         images, indices = batch
         if len(indices):
-            found = evaluation.posteriors(self.net, channels_last(images), self.view, self.softmax)
+            found = evaluation.rows(self.net, channels_last(images), self.view, self.softmax)
             self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
             self.covered[indices.cpu().numpy()] = True
 
@@ -114,8 +114,12 @@ def score(request: Path) -> None:
     """
     content = OmegaConf.load(request)
     cfg = typed(content.config, EvaluateConfig)
-    net, classes = weights.load(Run.named(content.run, cfg.dirs.runs), cfg.task)
+    run = Run.named(content.run, cfg.dirs.runs)
+    net, classes = weights.load(run, "localisation" if cfg.task == "localisation" else "classification")
     classifier = weights.load(Run.named(content.classifier, cfg.dirs.runs))[0] if content.get("classifier") else None
+    if any(task.view == "random" for task in content.tasks):  # an evaluation has one kind of descriptors
+        own = run.config()
+        initialise.draw(net, own.init.draw, own.seed)
     if cfg.ceil_mode is not None:
         net.ceil_mode = cfg.ceil_mode
     images = evaluated_images(cfg, classes)

@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from vgg import box_tables, transfer_tables
 from vgg.config import REPOSITORY, UserError, require
 from vgg.files import write_whole
-from vgg.lines import method_name, paper_lines
+from vgg.lines import TRAINING_SCALES, method_name, paper_lines
 from vgg.runs import without_seed
 
 TITLES = {
@@ -23,12 +24,11 @@ TITLES = {
 }
 ERRORS = ("top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
 SETTINGS = ("views", "softmax", "ceil_mode", "precision", "images_sha256")
-TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
 
 
-def curated(data: str) -> Path:
+def curated(data: str, kind: str = "results") -> Path:
     """Where results that are kept in the repository stand."""
-    return REPOSITORY / "results" / f"{data}.jsonl"
+    return REPOSITORY / "results" / (f"{data}.jsonl" if kind == "results" else f"{data}-{kind}.jsonl")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -42,20 +42,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def evaluations(data: str, runs: Path, name: str = "results") -> list[dict[str, Any]]:
-    """Every evaluation of a kind on this data, in order: those that are kept, then those made here."""
-    kept = data if name == "results" else f"{data}-{name}"
-    return [*read_lines(curated(kept)), *read_lines(runs / data / f"{name}.jsonl")]
+def evaluations(data: str, runs: Path, kind: str = "results") -> list[dict[str, Any]]:
+    """Every evaluation of a kind on this data, kept or made here; of several with the same key the last."""
+    lines = [*read_lines(curated(data, kind)), *read_lines(runs / data / f"{kind}.jsonl")]
+    return list({KINDS[kind](line): line for line in lines}.values())
 
 
 def results(data: str, runs: Path) -> list[dict[str, Any]]:
-    """Every classification on this data, kept or made here; of several with the same key the last."""
-    return list({key(line): line for line in evaluations(data, runs)}.values())
+    """Every classification."""
+    return evaluations(data, runs)
 
 
 def key(line: dict[str, Any]) -> str:
     """What was evaluated, and how: a later line with the same key takes an earlier one's place."""
     return json.dumps([nets(line), *(line[setting] for setting in SETTINGS)])
+
+
+KINDS = {"results": key, "localisation": box_tables.key, "transfer": transfer_tables.key}
 
 
 def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
@@ -65,15 +68,13 @@ def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
 
 def keep(data: str, runs: Path) -> dict[Path, int]:
     """Copy the evaluations made here to results/; the files there, and the number of lines that each then has."""
-    from vgg import box_tables  # which imports this module
-
-    found = {data: results(data, runs), f"{data}-localisation": box_tables.results(data, runs)}
-    require(any(found.values()), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
-    for name, lines in found.items():
-        if lines:
-            with write_whole(curated(name)) as file:
-                file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-    return {curated(name): len(lines) for name, lines in found.items() if lines}
+    found = {curated(data, kind): evaluations(data, runs, kind) for kind in KINDS}
+    kept = {path: lines for path, lines in found.items() if lines}
+    require(bool(kept), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
+    for path, lines in kept.items():
+        with write_whole(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+    return {path: len(lines) for path, lines in kept.items()}
 
 
 def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -132,21 +133,20 @@ def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list
 
 
 def rendered(data: str, runs: Path, form: str) -> str:
-    """Tables 3 to 10 for one data set as text, markdown or csv."""
-    from vgg import box_tables  # which imports this module
-
-    lines, boxes = results(data, runs), box_tables.results(data, runs)
+    """Tables 3 to 12 for one data set as text, markdown or csv."""
+    lines = results(data, runs)
     parts = [described(data, lines)] if form != "csv" else []
     table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
     parts += [table_of(title, *table(place, lines)) for place, title in TITLES.items()]
-    parts += [table_of(title, *box_tables.table(place, boxes)) for place, title in box_tables.TITLES.items()]
+    parts += [table_of(*found) for found in box_tables.tables(evaluations(data, runs, "localisation"))]
+    parts += [table_of(*found) for found in transfer_tables.tables(evaluations(data, runs, "transfer"))]
     return ("\n\n" if form != "csv" else "\n").join(parts)
 
 
 def described(data: str, lines: list[dict[str, Any]]) -> str:
     """What our numbers are about, in a sentence."""
     if not lines:
-        return f"Nothing was evaluated on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
+        return f"No net was evaluated as a classifier on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
     last = lines[-1]
     left_out = f" ({last['skipped']} more could not be read)" if last.get("skipped") else ""
     return (
@@ -157,8 +157,8 @@ def described(data: str, lines: list[dict[str, Any]]) -> str:
 
 
 def first_number(header: list[str]) -> int:
-    """The first column that is set flush right."""
-    return next(place for place, name in enumerate(header) if name in ("top-1", "error"))
+    """The first column of numbers, which are set flush right."""
+    return next(place for place, name in enumerate(header) if name in ("top-1", "error", "ours"))
 
 
 def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
