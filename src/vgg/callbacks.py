@@ -204,7 +204,7 @@ class EpochLines(Callback):
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar with loss and learning rate of the step and the last validation's errors, epochs from 1."""
+    """Lightning's bar with the learning rate, the epoch's mean loss and the last validation's errors, epochs from 1."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *unused: Any) -> None:
         super().on_train_epoch_start(trainer, *unused)
@@ -212,4 +212,7 @@ class Bar(TQDMProgressBar):
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         shown = {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}
+        if module.sums is not None:
+            total, images = module.sums[0], module.sums[-1]
+            shown["loss"] = f"{float(total / images):.3f}"
         return {"lr": f"{trainer.optimizers[0].param_groups[0]['lr']:g}", **shown} if trainer.optimizers else shown

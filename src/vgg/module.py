@@ -24,6 +24,7 @@ class Recipe(pl.LightningModule):
         self.net, self.cfg, self.data = net.to(memory_format=torch.channels_last), cfg, data
         self.accuracies = torch.nn.ModuleDict(accuracies)  # the first decides the learning rate
         self.colours: Colours
+        self.sums: Tensor | None = None  # of this rank's images of this epoch, since it was begun or resumed
         if cfg.layers == "fc":
             for name, layer in net.named_children():
                 layer.requires_grad_(name in FC_LAYERS)
@@ -45,11 +46,12 @@ class Recipe(pl.LightningModule):
         crops, *targets, alpha = batch
         # Dropout's numbers depend on (seed, epoch, micro-batch, rank): the same after a resumption.
         where = [self.cfg.seed, self.current_epoch, batch_index, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
+        generator(self.device).manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
         loss, errors = self.loss(self.net(channels_last(crops) + self.colours.shift(alpha)), *targets)
-        shown = {"train/loss": loss.detach()} | {f"train/{name}": error for name, error in errors.items()}
-        self.log("loss", shown["train/loss"], prog_bar=True, logger=False)
-        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=len(crops), sync_dist=True)
+        # Lightning's log() would do the same, for the time of a small net's layer or two in every step.
+        means = {"loss": loss.detach(), **errors, "images": loss.new_ones(())}
+        self.shown, sums = tuple(means), len(crops) * torch.stack([mean.float() for mean in means.values()])
+        self.sums = sums if self.sums is None else self.sums + sums
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
@@ -67,6 +69,10 @@ class Recipe(pl.LightningModule):
         for name, accuracy in self.accuracies.items():  # over all ranks, every image once
             self.log(f"val/{name}_error", 100 * (1 - accuracy.compute()), prog_bar=True)
             accuracy.reset()
+        if self.sums is not None:
+            *sums, images = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+            self.log_dict({f"train/{name}": total / images for name, total in zip(self.shown, sums, strict=False)})
+            self.sums = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         how = self.cfg.optimizer
@@ -102,6 +108,11 @@ class Classifier(Recipe):
     def judge(self, outputs: Tensor, labels: Tensor) -> None:
         for accuracy in self.accuracies.values():
             accuracy.update(outputs, labels)
+
+
+def generator(device: torch.device) -> Any:
+    """What draws random numbers on this device, and has a manual_seed: torch.manual_seed would seed every device."""
+    return torch.default_generator if device.type == "cpu" else torch.get_device_module(device)
 
 
 def channels_last(images: Tensor) -> Tensor:
