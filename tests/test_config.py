@@ -45,5 +45,6 @@ def test_options_of_a_group_have_the_same_keys(group):
     assert all(keys == full[0] for keys in full)
 
 
-def test_the_models_of_the_schema_are_those_of_table_1():
-    assert tuple(TABLE_1) == config.MODELS
+def test_the_models_of_the_schema_are_those_of_table_1_and_the_options():
+    assert tuple(TABLE_1) == config.OF_TABLE_1
+    assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(config.MODELS)

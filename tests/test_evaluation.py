@@ -167,7 +167,7 @@ def test_a_descriptor_is_fc7_after_its_relu_averaged_over_space_and_with_the_mir
     x = images(2, 96, 130)
     expected = torch.zeros(2, 256)
     for view in (x, flipped(x)):
-        cells = net.fc7_map(view)
+        cells = net.features(view)
         assert cells.shape == (2, 256, 3, 4)
         assert (cells >= 0).all()
         torch.testing.assert_close(net.fc8(cells), net.score_map(view))

@@ -172,7 +172,7 @@ def test_torchvisions_weights_give_torchvisions_own_posteriors_and_class_names(t
     oracle = torchvision.models.vgg11(init_weights=False).eval()
     for weight in oracle.parameters():
         weight.data.mul_(6**0.5)  # as drawn, they would leave nothing of the image
-    monkeypatch.setattr(published, "fetched", lambda name: tmp_path / f"{name}.pth")
+    monkeypatch.setattr(published, "fetched", lambda model: {"A": tmp_path / "vgg11.pth"}[model])
     torch.save(oracle.state_dict(), tmp_path / "vgg11.pth")
     predictor = vgg.load("torchvision:vgg11")
     assert (predictor.scales, predictor.map_scale) == ((256,), 512)

@@ -149,7 +149,7 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
     assert page.source.count("data:image/png") == 1
     assert page.source.count('<use href="#photo-') == 2 * 2 * inspection.SHOWN
     assert "from random weights" in page.text["curves"]
-    assert page.text["errors"].count("This needs") == 1
+    assert page.text["errors"].count("This needs") == 2
     before = (tmp_path / "page/scenes.html").read_bytes()
     assert written("scenes", tmp_path / "runs", tmp_path / "cache").source.encode() == before
 

@@ -74,7 +74,7 @@ def by_hand(nets: Path, name: str, images: Listing, q: int) -> np.ndarray:
     with torch.no_grad():
         for index in range(len(images)):
             x = rescale(Picture(images.read(index)), q // 4).permute(2, 0, 1)[None].float()
-            found.append(sum(net.fc7_map(view)[0].mean((1, 2)) for view in (x, x.flip(3))) / 2)
+            found.append(sum(net.features(view)[0].mean((1, 2)) for view in (x, x.flip(3))) / 2)
     return torch.stack(found).numpy()
 
 
@@ -116,7 +116,7 @@ def test_the_random_net_is_the_one_that_the_runs_configuration_draws(asked, phot
     drawn.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
     x = rescale(Picture(images.read(5)), 64).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        expected = drawn.fc7_map(torch.cat([x, x.flip(3)])).mean((0, 2, 3)).numpy()
+        expected = drawn.features(torch.cat([x, x.flip(3)])).mean((0, 2, 3)).numpy()
     np.testing.assert_allclose(found[5], unit(expected[None])[0], atol=1e-5)
     trained, _ = described(asked(photos, "transfer.q=[256]"))
     assert np.abs(found - trained).max() > 1e-2

@@ -160,7 +160,7 @@ def main() -> None:
     add_cache(command, "where indexes of archives are kept, and the images of parquet files")
     command.set_defaults(call=check)
     for name, call, what in (
-        ("tables", tables, "the paper's Tables 3 to 12, ours beside theirs"),
+        ("tables", tables, "the paper's Tables 3 to 12 and the networks around it, ours beside theirs"),
         ("claims", claims, "the paper's claims, each confirmed, denied or undecided"),
         (
             "studies",

@@ -34,6 +34,10 @@ class Plateau(Callback):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         shown = trainer.callback_metrics
         self.errors = {f"{name}_error": float(shown[f"val/{name}_error"]) for name in module.accuracies}
+        self.adapt(trainer)
+
+    def adapt(self, trainer: pl.Trainer) -> None:
+        """Lower the learning rate, or end the training, where the last validation's error asks for it."""
         error = next(iter(self.errors.values()))
         self.waited = 0 if error < self.best else self.waited + 1
         self.best = min(error, self.best)
@@ -56,6 +60,24 @@ class Plateau(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+
+
+class Steps(Plateau):
+    """The learning rate falls at given shares of the epochs instead: [share, factor on the first learning rate], ..."""
+
+    def __init__(self, schedule: list[list[float]]):
+        super().__init__(patience=0)
+        self.schedule = schedule
+
+    def factor(self, share: float) -> float:
+        """On the learning rate when this share of the epochs is over."""
+        return next((factor for start, factor in reversed(self.schedule) if share >= start), 1.0)
+
+    def adapt(self, trainer: pl.Trainer) -> None:
+        over = trainer.current_epoch + 1
+        now, then = (self.factor(epochs / trainer.max_epochs) for epochs in (over - 1, over))
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] *= then / now
 
 
 class FiniteLoss(Callback):

@@ -9,10 +9,24 @@ from omegaconf import MISSING
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-MODELS = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # the columns of Table 1, and section 4.1's shallow net
+OF_TABLE_1 = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # its columns, and section 4.1's shallow net
+OURS = ("lenet5", "alexnet", "alexnet-towers", "zfnet")  # the networks around it that src/vgg/around.py has
+LIBRARY = {  # and those that a library has, which is also who publishes weights of them
+    **dict.fromkeys(("googlenet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), "torchvision"),
+    **dict.fromkeys(("wide_resnet50_2", "resnext50_32x4d", "densenet121"), "torchvision"),
+    **dict.fromkeys(("senet154", "seresnet50"), "timm"),
+}
+MODELS = (*OF_TABLE_1, *OURS, *LIBRARY)
+OWN_DRAW = ("lenet5", *LIBRARY)  # random weights as the publication or the library has them, and one width
+NOT_DENSE = ("lenet5",)  # its input is fixed
+SMALLEST_CROP = {"alexnet": 112, "alexnet-towers": 112}  # 56 is too small for their pools
 STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
 DRAWS = ("std001", "literal", "glorot", "kaiming")
-PUBLISHED = {"torchvision": ("A", "B", "D", "E"), "caffe": ("D", "E")}  # weights that the world has
+PUBLISHED = {  # weights that the world has
+    "torchvision": ("A", "B", "D", "E", *(net for net, library in LIBRARY.items() if library == "torchvision")),
+    "caffe": ("D", "E"),
+    "timm": tuple(net for net, library in LIBRARY.items() if library == "timm"),
+}
 VIEWS = ("dense", "multicrop", "center", "tencrop")
 TASKS = ("classification", "localisation", "transfer")
 DESCRIPTORS = ("fc7", "random", "pixels")  # appendix B's, and two baselines
@@ -33,13 +47,14 @@ def choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass
 class Model:
-    name: str  # a column of Table 1
-    dropout: float  # the data's, unless it is given
+    name: str  # a column of Table 1, or a network around it
+    dropout: float  # before the last layers; the data's, unless it is given
     ceil_mode: bool  # max pools round odd sides up, as the authors' Caffe did
 
     def __post_init__(self) -> None:
         choice("model.name", self.name, MODELS)
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
+        require(not self.ceil_mode or self.name in OF_TABLE_1, f"model.ceil_mode=true: {self.name} rounds as it does")
 
 
 @dataclass
@@ -100,15 +115,15 @@ class Init:
     parent: str | None  # start from this finished run instead of the lineage's
 
     def __post_init__(self) -> None:
-        choice("init.draw", self.draw, DRAWS)
+        choice("init.draw", self.draw, (*DRAWS, "own"))
 
 
 @dataclass
 class Weights:
     """Published weights to evaluate without any training, or to start from."""
 
-    source: str | None  # torchvision or caffe
-    path: str | None  # the file on disk; torchvision's are fetched where it is not given
+    source: str | None  # torchvision, timm or caffe
+    path: str | None  # the file on disk; torchvision's and timm's are fetched where it is not given
 
     def __post_init__(self) -> None:
         if self.source is not None:
@@ -133,10 +148,19 @@ class Optimizer:
     momentum: float
     weight_decay: float
     caffe_bias: bool  # biases with twice the learning rate and no decay, as Caffe's VGG and AlexNet files have it
+    nesterov: bool = False
+    # [share of the epochs, factor on the learning rate from there on], ... in place of the plateau rule
+    schedule: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.momentum < 1, f"optimizer.momentum={self.momentum} is not in [0, 1)")
         require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} is negative")
+        require(not self.nesterov or self.momentum > 0, "optimizer.nesterov needs a momentum")
+        steps = self.schedule or []
+        require(
+            all(len(step) == 2 and 0 < step[0] < 1 and step[1] > 0 for step in steps) and steps == sorted(steps),
+            f"optimizer.schedule={steps}: pairs of a share of the epochs, rising from 0 to 1, and a factor",
+        )
 
 
 @dataclass
@@ -233,7 +257,7 @@ class TrainConfig:
     data: Data
     init: Init
     weights: Weights
-    layers: str  # all, or fc: only fc6, fc7 and fc8 are trained
+    layers: str  # all, or fc: only the fully-connected layers, fc6, fc7 and fc8, are trained
     optimizer: Optimizer
     localisation: Localisation
     seed: int
@@ -248,12 +272,27 @@ class TrainConfig:
     def __post_init__(self) -> None:
         choice("task", self.task, TASKS)
         choice("layers", self.layers, ("all", "fc"))
+        self.refuse_unfit()
         require(self.seed >= 0, f"seed={self.seed} is negative")
         if self.weights.source is not None:
             choice(f"weights={self.weights.source} with model", self.model.name, PUBLISHED[self.weights.source])
             require(self.init.parent is None, "init.parent and weights= are two things to start from: give one")
         if self.tag is not None:
             require(self.tag.isalnum(), f"tag={self.tag!r}: letters and digits only")
+
+    def refuse_unfit(self) -> None:
+        """Raise UserError where the net cannot have this crop, width or draw of random weights."""
+        net, data, smallest = self.model.name, self.data, SMALLEST_CROP.get(self.model.name, 56)
+        fits = data.crop >= smallest
+        require(fits, f"data.crop={data.crop} is too small for {net}: the smallest that fits is {smallest}")
+        own = net in OWN_DRAW
+        require(self.task != "localisation" or not own, f"task=localisation: {net} has no fc8 that a box could replace")
+        require(not own or data.width == 1, f"data.width={data.width}: {net} has one width, data.width=1")
+        require(
+            (self.init.draw == "own") == own,
+            f"init.draw={self.init.draw}: {net} is drawn by "
+            + ("draw=own, as its publication or its library has it" if own else ", ".join(DRAWS)),
+        )
 
     @property
     def epochs(self) -> int:

@@ -1,12 +1,12 @@
 """What a plan may need, before it is begun: time, from a speed and the nets' multiply-adds, and disk for posteriors."""
 
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 import torch
 
-from vgg import digits, weights
+from vgg import digits
+from vgg.around import make
 from vgg.config import EvaluateConfig, TrainConfig
 from vgg.images import listing
 from vgg.plan import Step
@@ -25,10 +25,10 @@ SUSTAINED = 0.3  # of them
 EIGHT = 7.2  # times as fast as one
 
 
-def multiply_adds(cfg: TrainConfig) -> int:
-    """Of one training crop through this configuration's net."""
+def multiply_adds(cfg: TrainConfig, net: str | None = None) -> int:
+    """Of one training crop through this configuration's net, or another with its crop and width."""
     with torch.device("meta"):
-        return weights.build(cfg, cfg.data.classes or 1000).multiply_adds()
+        return make(net or cfg.model.name, cfg.data.classes or 1000, cfg.data.crop, cfg.data.width).multiply_adds()
 
 
 def images(cfg: TrainConfig | EvaluateConfig, split: str) -> int:
@@ -61,7 +61,7 @@ def estimated_seconds(steps: list[Step], cfg: TrainConfig) -> dict[str, float] |
     """
     speeds = measured_speeds(cfg)
     if cfg.plan.images_per_second is not None:
-        speeds = {multiply_adds(replace(cfg, model=replace(cfg.model, name="D"))): cfg.plan.images_per_second}
+        speeds = {multiply_adds(cfg, "D"): cfg.plan.images_per_second}
     if not speeds:
         return None
     count, seconds = images(cfg, "train"), {}

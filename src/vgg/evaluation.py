@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vgg.config import DESCRIPTORS, VIEWS
-from vgg.network import VGG
+from vgg.network import Network
 
 GRID = 5  # multi-crop: 5 x 5 crops and their mirror images, 50 a scale
 CROPS_AT_ONCE = 100
@@ -33,7 +33,7 @@ def windows(height: int, width: int, crop: int, view: str) -> list[tuple[int, in
     raise ValueError(f"{view} is not a view of crops: choose from {', '.join(VIEWS)}")
 
 
-def dense(net: VGG, images: Tensor, softmax: str = "last") -> Tensor:
+def dense(net: Network, images: Tensor, softmax: str = "last") -> Tensor:
     """Posteriors (N, classes) of whole images (N, 3, H, W), averaged with those of their mirror images.
 
     softmax "last", the paper's: the class score map is averaged over space, then the soft-max is taken. "first": the
@@ -45,7 +45,7 @@ def dense(net: VGG, images: Tensor, softmax: str = "last") -> Tensor:
     return scores.mean(dim=(2, 3)).softmax(1).view(2, len(images), -1).mean(0)
 
 
-def crops(net: VGG, images: Tensor, view: str) -> Tensor:
+def crops(net: Network, images: Tensor, view: str) -> Tensor:
     """Posteriors (N, classes) of rescaled images (N, 3, H, W): the mean over this view's crops and their mirrors."""
     side = net.crop
     stacked = torch.cat([images[:, :, y : y + side, x : x + side] for y, x in windows(*images.shape[2:], side, view)])
@@ -55,31 +55,31 @@ def crops(net: VGG, images: Tensor, view: str) -> Tensor:
     return posteriors.view(-1, len(images), posteriors.shape[1]).mean(0)
 
 
-def posteriors(net: VGG, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+def posteriors(net: Network, images: Tensor, view: str, softmax: str = "last") -> Tensor:
     """Posteriors (N, classes) of images rescaled to the test scale, (N, 3, H, W) in 0..255, under one view."""
     return dense(net, images, softmax) if view == "dense" else crops(net, images, view)
 
 
-def descriptors(net: VGG, images: Tensor, view: str) -> Tensor:
+def descriptors(net: Network, images: Tensor, view: str) -> Tensor:
     """Descriptors (N, D) of whole images (N, 3, H, W) in 0..255, not normalised: appendix B's, or the raw pixels'.
 
     pixels: minus the net's mean, averaged in a grid over the whole image, whatever its shape; without the mirror image,
-    whose mean with them would be a symmetrical image. Any other view: fc7 after its ReLU, averaged over space and with
-    that of the mirror images.
+    whose mean with them would be a symmetrical image. Any other view: fc7 after its ReLU, or what the last layer of
+    another net is given, averaged over space and with that of the mirror images.
     """
     if view == "pixels":
         return F.adaptive_avg_pool2d(images - net.mean.view(1, 3, 1, 1), PIXELS).flatten(1)
-    cells = net.fc7_map(torch.cat([images, images.flip(3)])).float()
+    cells = net.features(torch.cat([images, images.flip(3)])).float()
     return cells.mean(dim=(2, 3)).view(2, len(images), -1).mean(0)
 
 
-def rows(net: VGG, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+def rows(net: Network, images: Tensor, view: str, softmax: str = "last") -> Tensor:
     """What is kept of each image under one view, (N, columns): its descriptor, or its posteriors."""
     return descriptors(net, images, view) if view in DESCRIPTORS else posteriors(net, images, view, softmax)
 
 
-def columns(net: VGG, view: str) -> int:
+def columns(net: Network, view: str) -> int:
     """How many numbers `rows` has for an image."""
     if view == "pixels":
         return 3 * PIXELS**2
-    return (net.fc7 if view in DESCRIPTORS else net.fc8).out_channels
+    return net.descriptor if view in DESCRIPTORS else net.classes

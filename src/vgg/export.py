@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from vgg import weights
 from vgg.config import require
 from vgg.files import write_whole
-from vgg.network import FC_LAYERS, VGG
+from vgg.network import FC_LAYERS, Network
 from vgg.published import TORCHVISION, TORCHVISION_STD, layer_names
 from vgg.runs import Run
 
 ENDINGS = {"torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"}
 
 
-def to_torchvision(net: VGG, model: str) -> dict[str, Tensor]:
+def to_torchvision(net: Network, model: str) -> dict[str, Tensor]:
     """The state_dict of torchvision's vgg11, 13, 16 or 19, for images normalised by this net's mean / 255 and its std.
 
     Raises UserError for a net that torchvision does not have: C, A-LRN, B-5x5, another crop or another width.
@@ -43,7 +43,7 @@ def to_torchvision(net: VGG, model: str) -> dict[str, Tensor]:
 class Posteriors(nn.Module):
     """RGB images (N, 3, H, W) in 0..255 -> class posteriors (N, classes): dense (section 3.2), no mirror images."""
 
-    def __init__(self, net: VGG):
+    def __init__(self, net: Network):
         super().__init__()
         self.net = net
 
@@ -71,10 +71,10 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
             file.write(content)
         return path, f"this project's layer names; RGB 0..255, the mean {mean} is in it"
     require(find_spec("onnxscript") is not None, "ONNX needs two more packages: pip install onnx onnxscript")
-    sizes = {0: "images", 2: "height", 3: "width"}
+    sizes = {0: "images", 2: "height", 3: "width"} if net.dense else {0: "images"}
     program = torch.onnx.export(
         Posteriors(net).eval(),
-        (torch.zeros(1, 3, net.crop, net.crop + 32),),
+        (torch.zeros(1, 3, net.crop, net.crop + 32 * net.dense),),
         dynamo=True,
         input_names=["images"],
         output_names=["posteriors"],
@@ -85,5 +85,6 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
         file.write(program.model_proto.SerializeToString())
     return (
         path,
-        f"images: RGB 0..255 of any size from {net.crop}; posteriors: the classes in order, {len(classes)} of them",
+        f"images: RGB 0..255 of {'any size from' if net.dense else 'size'} {net.crop}; "
+        f"posteriors: the classes in order, {len(classes)} of them",
     )

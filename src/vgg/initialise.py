@@ -6,31 +6,36 @@ import torch
 from torch import Tensor, nn
 
 from vgg.config import DRAWS
-from vgg.network import FC_LAYERS, VGG
+from vgg.network import FC_LAYERS, FullyConnected, Network
 
 # "The first four convolutional layers and the last three fully-connected layers" of net A, by name: by position the
 # shapes would not fit (A's second layer is 64 -> 128, B's 64 -> 64).
 A_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", *FC_LAYERS)
 
 
-def full_fan_in(name: str, layer: nn.Conv2d, net: VGG) -> int:
+def full_fan_in(name: str, layer: nn.Conv2d, net: FullyConnected) -> int:
     """Inputs of one unit of this layer in the paper's net: full width, 224 crop."""
-    if name == "conv1_1":
+    if name == net.first:
         return layer.weight[0].numel()
-    scale = 64 / net.get_submodule("conv1_1").out_channels
-    fan_in = layer.weight[0].numel() * scale
+    channels, window = net.full
+    fan_in = layer.weight[0].numel() * channels / net.get_submodule(net.first).out_channels
     if name == "fc6":
-        fan_in *= (7 / net.window) ** 2
+        fan_in *= (window / net.window) ** 2
     return round(fan_in)
 
 
-def draw(net: VGG, how: str, seed: int) -> None:
-    """Random weights, biases zero. `how` is one of `DRAWS`.
+def draw(net: Network, how: str, seed: int) -> None:
+    """Random weights, biases zero but where AlexNet's are one. `how` is one of `DRAWS`, or own.
 
     std001: normal, standard deviation 0.01; in a narrower net 0.01 * sqrt(full fan-in / its fan-in), which keeps the
         signal. literal: the same with 0.1, the paper's "variance 1e-2" as it stands. glorot: Glorot & Bengio 2010,
-        uniform. kaiming: He et al. 2015, normal, fan-in.
+        uniform. kaiming: He et al. 2015, normal, fan-in. own: as the publication or the library of the net draws them.
     """
+    if how == "own":
+        with torch.random.fork_rng(devices=[]):  # the libraries draw from the global state
+            torch.manual_seed(seed)
+            net.reset()
+        return
     generator = torch.Generator().manual_seed(seed)
     for name, layer in net.named_children():
         weight = layer.weight
@@ -47,17 +52,18 @@ def draw(net: VGG, how: str, seed: int) -> None:
             nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
         else:
             raise ValueError(f"unknown draw {how!r}: choose from {', '.join(DRAWS)}")
-        nn.init.zeros_(layer.bias)
+        nn.init.constant_(layer.bias, name in net.biases_of_one)
 
 
-def copy_layers(net: VGG, source: Mapping[str, Tensor], layers: tuple[str, ...]) -> list[str]:
-    """Copy the named layers' weights and biases from a state_dict; the names copied are returned.
+def copy_layers(net: Network, source: Mapping[str, Tensor], layers: tuple[str, ...]) -> list[str]:
+    """Copy the named children's tensors from a state_dict; the names copied are returned.
 
     Raises ValueError for a layer that is missing on either side or has another shape.
     """
     target = net.state_dict()
     for layer in layers:
-        for key in (f"{layer}.weight", f"{layer}.bias"):
+        keys = [key for key in {**target, **source} if key.startswith(f"{layer}.")]
+        for key in keys or [f"{layer}.weight"]:
             if key not in source or key not in target:
                 raise ValueError(f"{key} is missing in the {'source' if key not in source else 'new net'}")
             if source[key].shape != target[key].shape:

@@ -158,7 +158,7 @@ def confused(counts: np.ndarray, names: tuple[str, ...]) -> list[tuple[str, str,
 class ScoreMap:
     """A class over one image: its posterior in the evaluation, and of each cell (x, y, probability there).
 
-    x, y: the upper left corner of the 32 pixels in the middle of the crop-sized window that the cell looks at.
+    x, y: the upper left corner of the 32 pixels in the middle of the window that the cell stands for.
     """
 
     name: str
@@ -194,8 +194,10 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
     if not run.finished:
         raise Lacking(f"This needs the weights of {run.name}: {run.weights}.")
     net, names = weights.load(run)
+    if not net.dense:
+        raise Lacking(f"{run.name} has no score maps: its input is fixed.")
     net.ceil_mode = result.line["ceil_mode"][0]
-    side, margin, made = real_pixels(max(result.line["q"][0]), net.crop), (net.crop - STRIDE) / 2, []
+    side, margin, made = real_pixels(max(result.line["q"][0]), net.crop), (net.cell - STRIDE) / 2, []
     for place in places:
         index, label = int(result.indices[place]), int(result.labels[place])
         pixels = rescale(Picture(result.images.read(index)), side)
@@ -223,12 +225,14 @@ def jpeg(pixels: np.ndarray) -> str:
 
 
 def filters(run: Run) -> dict[str, Any]:
-    """conv1_1's filters of a finished run: a PNG in which a pixel is a weight, its width, and the number of filters.
+    """The first layer's filters of a finished run: a PNG in which a pixel is a weight, its width, and their number.
 
     Each filter has its own scale: grey is 0, and its largest weight is as far as colours go.
     """
-    kernels = weights.read_tensors(run.weights, {"state_dict"})["state_dict"]["conv1_1.weight"]
+    state = weights.read_tensors(run.weights, {"state_dict"})["state_dict"]
+    kernels = next(tensor for tensor in state.values() if tensor.ndim == 4)
     count, _, side, _ = kernels.shape
+    kernels = kernels.expand(-1, 3, -1, -1)  # LeNet-5's are grey
     levels = kernels / kernels.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
     levels = (127.5 + 127.5 * levels).round().byte().permute(0, 2, 3, 1).numpy()
     columns = min(count, 16)

@@ -7,19 +7,22 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
 from vgg import posteriors
-from vgg.config import REPOSITORY, EvaluateConfig, require
+from vgg.config import OF_TABLE_1, REPOSITORY, EvaluateConfig, require
 from vgg.images import Listing
+from vgg.plan import CELL
 from vgg.runs import Run
 from vgg.scales import map_side, real_pixels
 
 PAPER = REPOSITORY / "results" / "paper.jsonl"
 VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
 VIEW_NAMES |= {"fc7": "fc7", "random": "fc7 of random weights", "pixels": "pixels"}
+ERRORS = ("top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
 TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
 
 
@@ -137,7 +140,9 @@ def shown_scales(line: dict[str, Any]) -> list[str]:
     crop, mode, lines = line["crop"][0], line["ceil_mode"][0], []
     for q in sorted({tuple(q) for q in line["q"]}):
         sides = ", ".join(str(map_side(real_pixels(value, crop), mode) - map_side(crop) + 1) for value in q)
-        lines.append(f"Q = {', '.join(map(str, q))} (crop {crop}, width {line['width'][0]:g}; map sides {sides})")
+        known = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line["cells"])  # other nets have others
+        about = f"crop {crop}, width {line['width'][0]:g}" + (f"; map sides {sides}" if known else "")
+        lines.append(f"Q = {', '.join(map(str, q))} ({about})")
     return lines
 
 
@@ -155,3 +160,17 @@ def shown(line: dict[str, Any], images: Listing) -> str:
         text = f"  top-{k} error     {line[f'top{k}']:7.2f} %   {low:5.2f} – {high:5.2f}"
         lines.append(text + (f"      {row[f'top{k}']:5.1f} %  ({row['place']})" if row else ""))
     return "\n".join(lines)
+
+
+def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[str]:
+    """Our error and its interval, the paper's, and the difference in points; a dash where there is none."""
+    paper = f"{row[key]:.1f}" if row[key] is not None else "–"
+    if above := row.get(f"{key}_above"):
+        paper = f"{above['runs'][0].split('-')[0]} + {above['points']:.1f}"
+    if not ours:
+        return ["–", "–", paper, "–"]
+    found = [line[key] for line in ours]
+    spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
+    low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
+    difference = f"{mean(found) - row[key]:+.1f}" if row[key] is not None else "–"
+    return [f"{mean(found):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]

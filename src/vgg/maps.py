@@ -16,7 +16,7 @@ COLOURS = "viridis"  # perceptually uniform
 def upsampled(scores: Tensor, crop: int, height: int, width: int) -> Tensor:
     """One class's scores (h, w) at every pixel (height, width) of the image that they were computed on.
 
-    A cell's score stands in the middle of the window that it was trained on: that of cell (i, j) begins at pixel
+    A cell's score stands in the middle of the window that it stands for: that of cell (i, j) begins at pixel
     (32 i, 32 j) and has `crop` pixels a side. Bicubic between cells; beyond the outermost ones their values go on.
     """
 

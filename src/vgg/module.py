@@ -12,22 +12,31 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vgg.config import TrainConfig
 from vgg.data import ImageData
-from vgg.network import FC_LAYERS, VGG
+from vgg.network import Network
 from vgg.transforms import Colours
 
 
 class Recipe(pl.LightningModule):
-    """Section 3.1's training of a net, whatever its loss: a subclass has that, and judges what the net gives."""
+    """Section 3.1's training of a net, or its own, whatever its loss: a subclass has that, and judges the outputs."""
 
-    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData, accuracies: dict[str, Metric]):
+    def __init__(self, net: Network, cfg: TrainConfig, data: ImageData, accuracies: dict[str, Metric]):
         super().__init__()
         self.net, self.cfg, self.data = net.to(memory_format=torch.channels_last), cfg, data
         self.accuracies = torch.nn.ModuleDict(accuracies)  # the first decides the learning rate
         self.colours: Colours
         self.sums: Tensor | None = None  # of this rank's images of this epoch, since it was begun or resumed
-        if cfg.layers == "fc":
-            for name, layer in net.named_children():
-                layer.requires_grad_(name in FC_LAYERS)
+        self.frozen = [
+            layer.requires_grad_(False)
+            for name, layer in net.named_children()
+            if cfg.layers == "fc" and name not in net.classifier
+        ]
+
+    def train(self, mode: bool = True) -> "Recipe":
+        """Layers that are not trained stay in evaluation mode: a batch normalisation keeps its statistics."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
 
     def loss(self, outputs: Tensor, *targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss of a batch, and its errors in % by name."""
@@ -62,6 +71,12 @@ class Recipe(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.unreadable = torch.zeros(len(self.data.val), device=self.device)
+        # Each rank keeps statistics of the images that it has seen: their mean is what is validated, saved and gone on
+        # with. A checkpoint inside an epoch has rank 0's, which training does not use and a few dozen steps renew.
+        for layer in self.net.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                for statistic in (layer.running_mean, layer.running_var):
+                    statistic.copy_(self.trainer.strategy.reduce(statistic.clone(), reduce_op="mean"))
 
     def on_validation_epoch_end(self) -> None:
         of_all_ranks = self.trainer.strategy.reduce(self.unreadable, reduce_op="sum")
@@ -84,15 +99,20 @@ class Recipe(pl.LightningModule):
         else:
             groups[0]["params"] += biases
         return torch.optim.SGD(
-            groups, lr=self.cfg.learning_rate, momentum=how.momentum, weight_decay=how.weight_decay, fused=True
+            groups,
+            lr=self.cfg.learning_rate,
+            momentum=how.momentum,
+            weight_decay=how.weight_decay,
+            nesterov=how.nesterov,
+            fused=True,
         )
 
 
 class Classifier(Recipe):
-    """A net of Table 1 under the paper's training recipe."""
+    """A net that tells classes apart."""
 
-    def __init__(self, net: VGG, cfg: TrainConfig, data: ImageData):
-        classes = net.fc8.out_channels
+    def __init__(self, net: Network, cfg: TrainConfig, data: ImageData):
+        classes = net.classes
         super().__init__(
             net,
             cfg,

@@ -1,10 +1,12 @@
 """Section 2: the networks of Table 1, one module for training and for dense evaluation."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg.scales import MAX_POOLS, PAPER_CROP, map_side, pooled
+from vgg.scales import MAX_POOLS, PAPER_CROP, map_side
 
 # Table 1, read from top to bottom. "3-64" is the paper's conv3-64: 3x3 filters, 64 channels. A ReLU follows every
 # convolution, a 2x2 max pool of stride 2 every block; FC-4096, FC-4096, FC-1000 and the soft-max end each column.
@@ -39,7 +41,107 @@ def receptive_fields(name: str, crop: int = PAPER_CROP) -> dict[str, int]:
     return found | {"fc6": side + (map_side(crop) - 1) * step}
 
 
-class VGG(nn.Module):
+class Network(nn.Module):
+    """What training, evaluation and export ask of any net: RGB in 0..255 in, class scores before the soft-max out.
+
+    `crop` is the side of its training crop in pixels, `classes` the number of its outputs. `mean` is the RGB mean that
+    it was trained with; it travels in the state_dict.
+    """
+
+    mean: Tensor
+    classifier: tuple[str, ...] = FC_LAYERS  # the children that layers=fc trains, the one that gives the scores last
+    descriptor: int  # numbers that the last layer is given
+    dense = True  # whether there is a class score map of larger images
+
+    def __init__(self, classes: int, crop: int):
+        super().__init__()
+        self.classes, self.crop = classes, crop
+        self.cell = crop  # side in pixels of the window that one cell of the score map stands for
+        self.register_buffer("mean", torch.zeros(3))
+
+    def centred(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) minus the mean. Raises ValueError where they are smaller than the training crop."""
+        if min(x.shape[-2:]) < self.crop:
+            raise ValueError(f"{tuple(x.shape[-2:])} is smaller than the net's training crop of {self.crop} pixels")
+        return x - self.mean.view(1, 3, 1, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer is given (appendix B's descriptors): (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)."""
+        raise NotImplementedError
+
+    def score_map(self, x: Tensor) -> Tensor:
+        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell 32 pixels."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores before the soft-max, averaged over the map (section 3.2): (N, 3, H, W) -> (N, classes).
+
+        x is RGB in 0..255. On a training crop they are those of the net as it was published.
+        """
+        return self.score_map(x).mean(dim=(2, 3))
+
+    def multiply_adds(self, side: int | None = None) -> int:
+        """Multiply-adds of one square image of `side` pixels (default: the training crop), biases not counted.
+
+        Counted in the convolutions and matrix products as they run, on tensors that have a shape and no numbers.
+        """
+        net, side, total = copy.deepcopy(self).to("meta").eval(), self.crop if side is None else side, 0
+
+        def count(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
+            nonlocal total
+            total += layer.weight[0].numel() * output.numel()
+
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.register_forward_hook(count)
+        net(torch.empty(1, 3, side, side, device="meta"))
+        return total
+
+
+class FullyConnected(Network):
+    """A net that ends in fc6, fc7 and fc8, with ReLU and dropout after the first two.
+
+    They are kept as convolutions (section 3.2): fc6 with the window of the training crop's map, fc7 and fc8 1x1. On a
+    training crop that is the published net exactly; on a larger image it is dense evaluation.
+    """
+
+    first: str  # the first convolution
+    full: tuple[int, int]  # at full width and for 224 crops: its channels, and fc6's window
+    biases_of_one: tuple[str, ...] = ()  # layers whose biases are 1 at the start, not 0
+
+    def add_fc_layers(self, channels: int, window: int, width: float, dropout: float) -> None:
+        """fc6, fc7 and fc8 over a map of so many channels; `width` is the factor on their 4096."""
+        self.window, self.dropout = window, dropout
+        self.descriptor = hidden = max(1, round(4096 * width))
+        self.fc6 = nn.Conv2d(channels, hidden, window)
+        self.fc7 = nn.Conv2d(hidden, hidden, 1)
+        self.fc8 = nn.Conv2d(hidden, self.classes, 1)
+
+    def last_map(self, x: Tensor) -> Tensor:
+        """The last max pool's output: (N, 3, H, W) RGB in 0..255 -> (N, channels, h, w)."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """fc7 after its ReLU: (N, 3, H, W) RGB in 0..255 -> (N, fc7's channels, h, w), one cell a window.
+
+        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's
+        may end beyond the image. H and W are at least the training crop; the map's side is, of Table 1's nets,
+        floor(H / 32) - floor(crop / 32) + 1.
+        """
+        x = F.dropout(F.relu(self.fc6(self.last_map(x)), inplace=True), self.dropout, self.training)
+        return F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
+
+    def score_map(self, x: Tensor) -> Tensor:
+        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell as above."""
+        return self.fc8(self.features(x))
+
+
+def lrn(x: Tensor) -> Tensor:
+    """Krizhevsky's local response normalisation: his alpha is not divided by the window's size, PyTorch's is: 5e-4."""
+    return F.local_response_norm(x, size=5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+class VGG(FullyConnected):
     """A network of Table 1. Layers carry the paper's names: conv1_1 ... conv5_4, fc6, fc7, fc8.
 
     Args:
@@ -49,13 +151,9 @@ class VGG(nn.Module):
         width: factor on every layer's channels, fc6 and fc7 included (1 is the paper).
         dropout: probability after the ReLU of fc6 and fc7, in training mode.
         ceil_mode: round odd sides up in the max pools, as the authors' Caffe did, instead of down.
-
-    The fully-connected layers are kept as convolutions (section 3.2): fc6 with the window of the training crop, fc7
-    and fc8 1x1. On a training crop that is the paper's FC net exactly; on a larger image it is dense evaluation.
-    `mean` is the RGB mean that the net was trained with; it travels in the state_dict.
     """
 
-    mean: Tensor
+    first, full = "conv1_1", (64, 7)
 
     def __init__(
         self,
@@ -66,12 +164,10 @@ class VGG(nn.Module):
         dropout: float = 0.5,
         ceil_mode: bool = False,
     ):
-        super().__init__()
+        super().__init__(classes, crop)
         if crop < STRIDE:
             raise ValueError(f"crop={crop} is smaller than one cell of the last map ({STRIDE} pixels)")
-        self.window = map_side(crop, ceil_mode)
-        self.crop, self.dropout, self.ceil_mode = crop, dropout, ceil_mode
-        self.register_buffer("mean", torch.zeros(3))
+        self.ceil_mode = ceil_mode
         self.blocks: list[list[str]] = []
         channels = 3
         for number, column in enumerate(TABLE_1[name], start=1):
@@ -86,48 +182,12 @@ class VGG(nn.Module):
                 self.add_module(block[-1], nn.Conv2d(channels, out, kernel, padding=kernel // 2))
                 channels = out
             self.blocks.append(block)
-        hidden = max(1, round(4096 * width))
-        self.fc6 = nn.Conv2d(channels, hidden, self.window)
-        self.fc7 = nn.Conv2d(hidden, hidden, 1)
-        self.fc8 = nn.Conv2d(hidden, classes, 1)
+        self.add_fc_layers(channels, map_side(crop, ceil_mode), width, dropout)
 
-    def fc7_map(self, x: Tensor) -> Tensor:
-        """What fc8 is given: (N, 3, H, W) RGB in 0..255 -> (N, fc7's channels, h, w) after the ReLU, one cell a window.
-
-        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's
-        may end beyond the image. H and W are at least the training crop; the map's side is
-        floor(H / 32) - floor(crop / 32) + 1.
-        """
-        if min(x.shape[-2:]) < self.crop:
-            raise ValueError(f"{tuple(x.shape[-2:])} is smaller than the net's training crop of {self.crop} pixels")
-        x = x - self.mean.view(1, 3, 1, 1)
+    def last_map(self, x: Tensor) -> Tensor:
+        x = self.centred(x)
         for block in self.blocks:
             for layer in block:
-                if layer == "LRN":  # Krizhevsky's alpha is not divided by the window's size, PyTorch's is: 5 * 1e-4
-                    x = F.local_response_norm(x, size=5, alpha=5e-4, beta=0.75, k=2.0)
-                else:
-                    x = F.relu(self.get_submodule(layer)(x), inplace=True)
+                x = lrn(x) if layer == "LRN" else F.relu(self.get_submodule(layer)(x), inplace=True)
             x = F.max_pool2d(x, 2, ceil_mode=self.ceil_mode)
-        x = F.dropout(F.relu(self.fc6(x), inplace=True), self.dropout, self.training)
-        return F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
-
-    def score_map(self, x: Tensor) -> Tensor:
-        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell as above."""
-        return self.fc8(self.fc7_map(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores before the soft-max, averaged over the map (section 3.2): (N, 3, H, W) -> (N, classes).
-
-        x is RGB in 0..255. On a training crop the map is one cell and the scores are fc8's.
-        """
-        return self.score_map(x).mean(dim=(2, 3))
-
-    def multiply_adds(self, side: int | None = None) -> int:
-        """Multiply-adds of one square image of `side` pixels (default: the training crop), biases not counted."""
-        side = self.crop if side is None else side
-        total = 0
-        for block in self.blocks:
-            total += sum(self.get_submodule(name).weight.numel() * side * side for name in block if name != "LRN")
-            side = pooled(side, self.ceil_mode)
-        cells = (side - self.window + 1) ** 2
-        return total + cells * sum(self.get_submodule(name).weight.numel() for name in FC_LAYERS)
+        return x

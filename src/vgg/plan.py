@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from vgg.config import DRAWS, MODELS, REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.config import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1, REPOSITORY, TrainConfig, TrainScale, UserError, require
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, parent_config, run_name, spoken
 
@@ -99,6 +99,8 @@ def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
     """The configuration of an ablation's cell, named as its run is without the data: `D-jitter-fc`, `A-256-std001`."""
     found = CELL.fullmatch(cell)
     require(found is not None, f"ablation.cells: {cell} is not a cell, as D-jitter-fc or A-256-std001 are")
+    other = {found["model"], cfg.model.name} - set(OF_TABLE_1)
+    require(not other, f"an ablation is of Table 1's nets; others bring their recipes by model={','.join(other)}")
     return replace(
         cfg,
         ablation=None,
@@ -156,9 +158,10 @@ def train(cfg: TrainConfig) -> None:
         return
     run = steps[-1].run
     name, error = next(iter(run.record()["validation"].items()))
+    method = "multicrop" if cfg.model.name in NOT_DENSE else "fused"
     print(
         f"{run.name} is finished: {spoken(name)} {error:.2f} % on a centre crop of the validation images. Evaluate it:"
-        f"\n  {command(cfg, 'evaluate.py')} eval=fused"
+        f"\n  {command(cfg, 'evaluate.py')} eval={method}"
     )
 
 

@@ -130,6 +130,24 @@ def depth(points: Points, nets: list[tuple[str, int]]) -> Figure:
 
 
 @drawn
+def operations(points: list[tuple[str, bool, int, float, tuple[float, float]]]) -> Figure:
+    """Top-1 error over multiply-adds. Points: net, whether it is of Table 1, multiply-adds, error, 95 % interval."""
+    figure = Figure((7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for net, of_table_1, count, error, interval in points:
+        colour = BLUE if of_table_1 else ORANGE
+        axes.plot([count / 1e6] * 2, interval, color=colour, linewidth=3, alpha=0.3, solid_capstyle="round")
+        axes.plot(count / 1e6, error, "o", color=colour)
+        axes.annotate(net, (count / 1e6, error), (5, 4), textcoords="offset points", fontsize=11)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.12)
+    axes.set_xlabel("multiply-adds of a training crop, millions")
+    axes.set_ylabel("top-1 error, %")
+    return figure
+
+
+@drawn
 def over_q(curves: list[tuple[str, bool, str, list[int], list[float]]], reach: tuple[int, int, float]) -> Figure:
     """Section 4.2: one net's top-1 error over Q; `reach`: lowest and highest Q and highest error of all nets.
 

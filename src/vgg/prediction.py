@@ -12,10 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vgg import evaluation, weights
-from vgg.config import REPOSITORY, EvalMethod, TestScale, UserError, choice, require
+from vgg.config import PUBLISHED, REPOSITORY, EvalMethod, TestScale, UserError, choice, require
 from vgg.files import write_whole
 from vgg.lines import method_name
-from vgg.network import VGG
+from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture
 from vgg.runs import Run
 from vgg.scales import multi_scale, real_pixels
@@ -43,7 +43,7 @@ class Predictor:
     computed where `net` is: `predictor.net.cuda()` moves it. Raises UserError for a photo that cannot be read.
     """
 
-    net: VGG
+    net: Network
     classes: tuple[str, ...]
     scales: tuple[int, ...]  # test scales Q where none is given
     map_scale: int  # the Q of class score maps where none is given
@@ -100,15 +100,16 @@ def load(name: str, runs: str | Path = "runs") -> Predictor:
     """A net for `Predictor`'s methods: a finished run, `digits/D-jitter`, or published weights, `torchvision:vgg16`.
 
     A run is tested at the several scales that section 4.2 gives its training scale, as by evaluate.py. torchvision's
-    vgg11, vgg13, vgg16 and vgg19 are downloaded once, checked against their sha256, and tested at Q = 256.
+    and timm's are downloaded once, checked against their sha256, and tested at Q = 256.
     """
     scales, map_scale = (PUBLISHED_Q,), PUBLISHED_MAP_Q
     if ":" in name:
-        from vgg.published import TORCHVISION, torchvision_net  # which import torchvision
+        from vgg.published import TORCHVISION, library_net  # which import torchvision
 
-        known = {f"torchvision:{net}": net for net in TORCHVISION.values()}
+        libraries = [(library, net) for library in ("torchvision", "timm") for net in PUBLISHED[library]]
+        known = {f"{library}:{TORCHVISION.get(net, net)}": (library, net) for library, net in libraries}
         require(name in known, f"{name} is not known: a run, as digits/D-jitter, or one of {', '.join(known)}")
-        net, classes = torchvision_net(known[name])
+        net, classes = library_net(*known[name])
     else:
         run = Run.named(name, runs)
         net, classes = weights.load(run)
@@ -148,7 +149,7 @@ def save_map(predictor: Predictor, photo: Path, posterior: Tensor, path: Path) -
     q, best = predictor.map_scale, int(posterior.argmax())
     title = f"{predictor.classes[best]}, {100 * posterior[best]:.1f} %"
     image, scores = predictor.rescaled(photo, q), predictor.score_map(photo, q)[best]
-    figure = beside(image, scores, predictor.net.crop, title, f"class score at Q = {q}")
+    figure = beside(image, scores, predictor.net.cell, title, f"class score at Q = {q}")
     with write_whole(path) as file:
         figure.savefig(file, format="png", dpi=120)
 

@@ -1,11 +1,12 @@
-"""Published weights as finished runs, `torchvision/D` and `caffe/D`: torchvision's, and the authors' own from Caffe.
+"""Published weights as finished runs, `torchvision/D` and `caffe/D`: the libraries', and the authors' own from Caffe.
 
-A published net keeps its own mean; a standard deviation and BGR order are folded into conv1_1, so that every net takes
-RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padded border.
+A published net keeps its own mean; a standard deviation and BGR order are folded into the first convolution, so that
+every net takes RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padded border.
 """
 
 import hashlib
 import pickle
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from torch import Tensor
 
-from vgg.config import TrainConfig, UserError, Weights, require
-from vgg.network import FC_LAYERS, TABLE_1, VGG
+from vgg.around import make
+from vgg.config import LIBRARY, TrainConfig, UserError, Weights, require
+from vgg.network import FC_LAYERS, TABLE_1, Network
 from vgg.runs import Run, train_part
 from vgg.weights import build, read_tensors, save
 
@@ -57,6 +59,36 @@ def from_torchvision(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
         found[f"{name}.weight"] = weight.view(len(weight), -1, window, window)
     found["conv1_1.weight"] /= 255 * torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1)
     found["mean"] = 255 * torch.tensor(TORCHVISION_MEAN)
+    return found
+
+
+def from_library(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Our state_dict of a net around the paper's from torchvision's or timm's, the standard deviation folded.
+
+    What the three channels' deviations have in common goes into the statistics of the batch normalisation that follows
+    the first convolution. Its weights keep the size that learning rates are made for, to be trained further.
+    """
+    googlenet = model == "googlenet"  # whose inputs torchvision normalises once more
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if googlenet else (TORCHVISION_MEAN, TORCHVISION_STD)
+    found = {"mean": 255 * torch.tensor(mean)}
+    for key, tensor in state.items():
+        key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)  # as the published file has it
+        head = re.match(r"(fc|classifier|aux\d)\.(.*)", key)
+        if head is None:
+            found[f"trunk.{key}"] = tensor.clone()
+        elif not head[1].startswith("aux"):  # GoogLeNet's auxiliary classifiers are for training
+            found[f"fc.{head[2]}"] = tensor.clone()
+    with torch.device("meta"):
+        net = make(model)
+    first, norm = (
+        next(name for name, layer in net.named_modules() if isinstance(layer, kind))
+        for kind in (torch.nn.Conv2d, torch.nn.BatchNorm2d)
+    )
+    deviations = 255 * torch.tensor(std)
+    common, epsilon = deviations.mean(), net.get_submodule(norm).eps
+    found[f"{first}.weight"] *= common / deviations.view(1, 3, 1, 1)
+    found[f"{norm}.running_mean"] *= common
+    found[f"{norm}.running_var"] = common**2 * (found[f"{norm}.running_var"] + epsilon) - epsilon
     return found
 
 
@@ -114,11 +146,11 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
 
 
 def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], Path]:
-    """Our state_dict of a net's published weights, and the file that they came from: torchvision's own for None."""
-    if source == "torchvision":
-        path = Path(file) if file else fetched(TORCHVISION[model])
-        state = read_tensors(path, {"features.0.weight", "classifier.6.bias"})
-        convert = partial(from_torchvision, state)
+    """Our state_dict of a net's published weights, and the file that they came from: the library's own for None."""
+    if source != "caffe":
+        path = Path(file) if file else fetched(model)
+        last = {"densenet121": "classifier"}.get(model, "fc") if model in LIBRARY else "classifier.6"
+        convert = partial(from_library if model in LIBRARY else from_torchvision, read_tensors(path, {f"{last}.bias"}))
     else:
         path = Path(file)
         require(path.is_file(), f"weights.path={path}: no such file")
@@ -129,16 +161,26 @@ def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], 
         raise UserError(f"{path} does not hold {source}'s weights of net {model}: {error}") from error
 
 
-def fetched(name: str) -> Path:
-    """torchvision's file of a net, downloaded and checked against its sha256 if it is not there yet."""
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+def address(model: str) -> str:
+    """Where the library's weights of a net are; the end of the file's name is the start of its sha256."""
+    if LIBRARY.get(model) == "timm":
+        import timm  # which takes seconds
+
+        return timm.get_pretrained_cfg(model).url
+    return torchvision.models.get_model_weights(TORCHVISION.get(model, model)).IMAGENET1K_V1.url
+
+
+def fetched(model: str) -> Path:
+    """The library's file of a net, downloaded and checked against its sha256 if it is not there yet."""
+    url = address(model)
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
-        weights.get_state_dict(progress=True, check_hash=True)
+        torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # the last two: a file that is damaged
+        why, *_ = str(error).splitlines() or [type(error).__name__]
         raise UserError(
-            f"could not fetch {weights.url}: {error}. A file on disk: put it at {path}, or weights.path=FILE for "
-            "train.py and evaluate.py"
+            f"could not fetch {url}: {why}. A file on disk: put it at {path}, or weights.path=FILE for train.py and "
+            "evaluate.py"
         ) from error
     return path
 
@@ -149,7 +191,7 @@ def class_names(classes: int) -> tuple[str, ...]:
     return tuple(names) if classes == len(names) else tuple(map(str, range(classes)))
 
 
-def from_state(net: VGG, state: dict[str, Tensor], path: Path) -> VGG:
+def from_state(net: Network, state: dict[str, Tensor], path: Path) -> Network:
     """The net with the weights that were read from this file, in evaluation mode."""
     try:
         net.load_state_dict(state)
@@ -158,12 +200,16 @@ def from_state(net: VGG, state: dict[str, Tensor], path: Path) -> VGG:
     return net.eval()
 
 
-def torchvision_net(name: str) -> tuple[VGG, tuple[str, ...]]:
-    """torchvision's vgg11, 13, 16 or 19, fetched at its first use, and the names of its classes."""
-    model = next(key for key, value in TORCHVISION.items() if value == name)
-    state, path = read("torchvision", model, None)
-    classes = len(state["fc8.bias"])
-    return from_state(VGG(model, classes), state, path), class_names(classes)
+def outputs(state: dict[str, Tensor], model: str) -> int:
+    """How many classes a published net has."""
+    return len(state["fc.bias" if model in LIBRARY else "fc8.bias"])
+
+
+def library_net(library: str, model: str) -> tuple[Network, tuple[str, ...]]:
+    """A net with torchvision's or timm's weights, fetched at their first use, and the names of its classes."""
+    state, path = read(library, model, None)
+    classes = outputs(state, model)
+    return from_state(make(model, classes), state, path), class_names(classes)
 
 
 def imported(cfg: TrainConfig) -> Run:
@@ -178,7 +224,7 @@ def imported(cfg: TrainConfig) -> Run:
             require(known == now, f"{run.folder} was made from another file than {cfg.weights.path}: remove the folder")
         return run
     state, path = read(cfg.weights.source, cfg.model.name, cfg.weights.path)
-    classes = len(state["fc8.bias"])
+    classes = outputs(state, cfg.model.name)
     own = replace(
         train_part(cfg),
         task="classification",

@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vgg import box_inspection, box_tables, claims, inspection, plots, report_charts
+from vgg import around_tables, box_inspection, box_tables, claims, inspection, plots, report_charts
 from vgg.config import REPOSITORY, TrainConfig
 from vgg.files import write_whole
 from vgg.inspection import Lacking
@@ -147,7 +147,7 @@ def rule(data: str, runs: Path) -> str:
 
 
 def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
-    """Of every finished run: its name and the sheet of conv1_1's filters."""
+    """Of every finished run: its name and the sheet of its first layer's filters."""
     finished = [run for run in known if run.finished]
     if not finished:
         raise Lacking("This needs the weights of a finished run.", "python train.py")
@@ -172,7 +172,10 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
         about=described(data, lines),
         lines=lines,
         lowest=lowest and (f"{title(lowest)}, {method_name(lowest['views'])}", lowest["top1"]),
-        tables=[(heading, *table(place, lines)) for place, heading in TITLES.items()],
+        tables=[
+            *((heading, *table(place, lines)) for place, heading in TITLES.items()),
+            (around_tables.TITLE, *around_tables.table(lines)),
+        ],
         box_tables=box_tables.tables(boxes),
         boxes=part(lambda: box_inspection.boxed(known, boxes, cache)),
         claims=decided,
@@ -183,6 +186,7 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
         curves=part(lambda: report_charts.learning_curves(known)),
         depth=part(lambda: report_charts.depth_chart(usual)),
         depth_of_paper=report_charts.depth_chart(None),
+        operations=part(lambda: report_charts.operations_chart(lines)),
         over_q=part(lambda: report_charts.q_charts(usual, runs, cache)),
         methods=part(lambda: report_charts.method_chart(groups)),
         agreements=part(lambda: report_charts.agreements(groups)),

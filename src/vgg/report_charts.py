@@ -1,7 +1,7 @@
 """What the report's charts and their tables show: from metrics, evaluations and posteriors to numbers for the plots."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from vgg import claims, inspection, plots
-from vgg.config import MODELS
+from vgg.around_tables import alone, sizes
+from vgg.config import MODELS, OF_TABLE_1
 from vgg.inspection import Lacking
 from vgg.lines import method_name, paper_lines, paper_rows
 from vgg.overview import epoch_lines
@@ -86,6 +87,24 @@ def depth_chart(lines: list[Line] | None) -> Markup:
         raise Lacking("This needs evaluations of Table 3.", "python evaluate.py ablation=table3")
     whose = "paper" if lines is None else "ours"
     return plots.depth(f"depth-{whose}", f"top-1 error over depth, a line a training scale ({whose})", points, nets_of)
+
+
+def operations_chart(lines: list[Line]) -> tuple[str, Markup]:
+    """Error over multiply-adds of the nets that were trained and evaluated alike, in the way that most of them were."""
+    found = alone(lines)
+    ways = Counter(how for own in found.values() for how in own)
+    if max(ways.values(), default=0) < 2:
+        command = "python train.py -m model=D,resnet18 train_scale=S256"
+        raise Lacking("This needs two nets with the same training scale, evaluated alike.", command)
+    scale, method, q = how = ways.most_common(1)[0][0]
+    points = []
+    for net, own in found.items():
+        if how in own:
+            interval = tuple(mean(line["top1_interval"][end] for line in own[how]) for end in (0, 1))
+            error = mean(line["top1"] for line in own[how])
+            points.append((net, net in OF_TABLE_1, sizes(own[how][0])[1], error, interval))
+    chart = plots.operations("operations", "top-1 error over multiply-adds, a point a net", points)
+    return f"{plots.SCALE_NAMES.get(scale, scale)}, {method}, Q = {q}", chart
 
 
 def q_charts(lines: list[Line], runs: Path, cache: Path) -> list[tuple[str, Markup]]:

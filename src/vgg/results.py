@@ -14,7 +14,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.config import DESCRIPTORS, NOT_DENSE, OF_TABLE_1, EvaluateConfig, TestScale, TrainScale, UserError, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
 from vgg.posteriors import Key
@@ -77,7 +77,12 @@ def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
 def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str], scales: list[int]) -> list[Array]:
     """Every (run, view, Q) of one run, with the rounding of its pools that the configuration asks for."""
     record, own = run.record(), run.config()
+    require(
+        own.model.name not in NOT_DENSE or not {"dense", *DESCRIPTORS}.intersection(views),
+        f"{run.name} cannot be dense, its input is fixed: eval_method=multicrop, tencrop or center",
+    )
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
+    require(not ceil_mode or own.model.name in OF_TABLE_1, f"ceil_mode is of Table 1's nets, not of {run.name}")
     window = map_side(own.data.crop, own.model.ceil_mode)
     require(
         map_side(own.data.crop, ceil_mode) == window or (ceil_mode and {"dense", *DESCRIPTORS}.issuperset(views)),

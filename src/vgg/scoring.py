@@ -18,7 +18,7 @@ from vgg.config import EvaluateConfig
 from vgg.data import decoding_workers, leave_signals_to_parent
 from vgg.images import Listing, evaluated_images
 from vgg.module import channels_last
-from vgg.network import VGG
+from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture
 from vgg.ranks import together
 from vgg.runs import Run, typed
@@ -79,7 +79,7 @@ def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[
 class Scoring(pl.LightningModule):
     """One net under one view and softmax order; rows gather on the host."""
 
-    def __init__(self, net: VGG, images: Listing, view: str, softmax: str):
+    def __init__(self, net: Network, images: Listing, view: str, softmax: str):
         super().__init__()
         self.net, self.view, self.softmax = net.to(memory_format=torch.channels_last), view, softmax
         self.rows = np.zeros((len(images), evaluation.columns(net, view)), dtype=np.float32)

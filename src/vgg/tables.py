@@ -5,13 +5,12 @@ import io
 import json
 import re
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from vgg import box_tables, transfer_tables
+from vgg import around_tables, box_tables, transfer_tables
 from vgg.config import REPOSITORY, UserError, require
 from vgg.files import write_whole
-from vgg.lines import TRAINING_SCALES, method_name, paper_lines
+from vgg.lines import ERRORS, TRAINING_SCALES, errors, method_name, paper_lines
 from vgg.runs import without_seed
 
 TITLES = {
@@ -22,7 +21,6 @@ TITLES = {
     "Table 6": "Table 6: several nets (section 4.4)",
     "Table 7": "Table 7: beside others (section 4.5)",
 }
-ERRORS = ("top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
 SETTINGS = ("views", "softmax", "ceil_mode", "precision", "images_sha256")
 
 
@@ -94,20 +92,6 @@ def net_name(cell: str) -> str:
     return f"{model} {TRAINING_SCALES[scale]}" + (" FC only" if rest[0] else "")
 
 
-def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[str]:
-    """Our error and its interval, the paper's, and the difference in points; a dash where there is none."""
-    paper = f"{row[key]:.1f}" if row[key] is not None else "–"
-    if above := row.get(f"{key}_above"):
-        paper = f"{above['runs'][0].split('-')[0]} + {above['points']:.1f}"
-    if not ours:
-        return ["–", "–", paper, "–"]
-    found = [line[key] for line in ours]
-    spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
-    low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
-    difference = f"{mean(found) - row[key]:+.1f}" if row[key] is not None else "–"
-    return [f"{mean(found):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]
-
-
 def evaluation_name(row: dict[str, Any]) -> list[str]:
     """The nets of a row, its views, and its test scales."""
     many = len(row["runs"]) > 2
@@ -133,11 +117,13 @@ def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list
 
 
 def rendered(data: str, runs: Path, form: str) -> str:
-    """Tables 3 to 12 for one data set as text, markdown or csv."""
+    """Tables 3 to 12 and the networks around it, for one data set, as text, markdown or csv."""
     lines = results(data, runs)
     parts = [described(data, lines)] if form != "csv" else []
     table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
     parts += [table_of(title, *table(place, lines)) for place, title in TITLES.items()]
+    parts.append(table_of(around_tables.TITLE, *around_tables.table(lines)))
+    parts += [around_tables.commands(lines)] if form != "csv" else []
     parts += [table_of(*found) for found in box_tables.tables(evaluations(data, runs, "localisation"))]
     parts += [table_of(*found) for found in transfer_tables.tables(evaluations(data, runs, "transfer"))]
     return ("\n\n" if form != "csv" else "\n").join(parts)

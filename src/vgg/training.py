@@ -9,18 +9,18 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vgg import initialise, weights
-from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, WholeFiles
+from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, Steps, WholeFiles
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.curves import Curves, ExampleCrops
 from vgg.data import ImageData
 from vgg.localisation import BoxData, BoxPredictor
 from vgg.module import Classifier
-from vgg.network import VGG
+from vgg.network import Network
 from vgg.ranks import together
 from vgg.runs import Run
 
 
-def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> VGG:
+def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network:
     """Random weights, then net A's layers or all of the parent's, as recorded when the run was prepared."""
     net = weights.build(cfg, len(classes))
     initialise.draw(net, cfg.init.draw, cfg.seed)
@@ -37,7 +37,7 @@ def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> VGG:
     elif odd := {name for name, _ in source.named_children()} ^ set(layers):
         raise UserError(f"{run.name} cannot start from {parent.name}: only one of them has {', '.join(sorted(odd))}")
     elif boxes or not weights.same_outputs(source_classes, classes):
-        layers.remove("fc8")
+        layers.remove(net.classifier[-1])
     try:
         copied = initialise.copy_layers(net, source.state_dict(), layers)
     except ValueError as error:
@@ -72,8 +72,8 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
             accelerator=how.accelerator,
             devices=how.devices,
             num_nodes=how.num_nodes,
-            # The only buffer, the mean, never changes; broadcast at every forward pass, it would set ranks with unequal
-            # numbers of validation batches waiting for one another.
+            # Broadcast at every forward pass, buffers would set ranks with unequal numbers of validation batches
+            # waiting for one another. The mean never changes, and statistics of batches are averaged at validations.
             strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
             precision=how.precision,
             use_distributed_sampler=False,
@@ -107,7 +107,7 @@ def fit(run: Run) -> None:
     """Train or resume this run until it is finished. The same call again goes on where it stopped."""
     folder, cfg = run.folder, run.config()
     finite = FiniteLoss()
-    plateau = Plateau(cfg.data.patience)
+    plateau = Steps(cfg.optimizer.schedule) if cfg.optimizer.schedule else Plateau(cfg.data.patience)
     lines = EpochLines(run.name, cfg.data.batch)
     callbacks = [
         finite,

@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 
+from vgg.around import make
 from vgg.config import TrainConfig, UserError, require
 from vgg.files import write_whole
-from vgg.network import VGG
+from vgg.network import Network
 from vgg.runs import Run, sha256_of_tensors
 
 
-def build(cfg: TrainConfig, classes: int) -> VGG:
-    """The net of this configuration, its weights not yet drawn; a box predictor's fc8 gives boxes, not classes."""
+def build(cfg: TrainConfig, classes: int) -> Network:
+    """The net of this configuration, its weights not yet drawn; a box predictor gives boxes in place of classes."""
     data, model, outputs = cfg.data, cfg.model, classes
     if cfg.task == "localisation":
         outputs = 4 * classes if cfg.localisation.boxes == "pcr" else 4
-    return VGG(model.name, outputs, data.crop, data.width, model.dropout, model.ceil_mode)
+    return make(model.name, outputs, data.crop, data.width, model.dropout, model.ceil_mode)
 
 
 def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
     return content
 
 
-def save(run: Run, net: VGG, classes: tuple[str, ...]) -> str:
+def save(run: Run, net: Network, classes: tuple[str, ...]) -> str:
     """Write the finished run's weights; their sha256 is returned, and recorded first."""
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     sha = sha256_of_tensors(state)
@@ -43,12 +44,12 @@ def save(run: Run, net: VGG, classes: tuple[str, ...]) -> str:
 
 
 def same_outputs(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether fc8's outputs mean the same: the same class names, or ImageNet's 1,000 by names and by synset ids."""
+    """Whether the nets' outputs mean the same: the same class names, or ImageNet's 1,000 by names and by synset ids."""
     synsets = all(re.fullmatch(r"n\d{8}", name) for name in other)
     return one == other or (len(one) == len(other) == 1000 and synsets)
 
 
-def load(run: Run, task: str = "classification") -> tuple[VGG, tuple[str, ...]]:
+def load(run: Run, task: str = "classification") -> tuple[Network, tuple[str, ...]]:
     """The finished run's net, in evaluation mode, and its class names. Any missing or unexpected layer raises."""
     require(run.finished, f"{run.name} is not finished, or there is no such run: {run.folder}")
     content, cfg = read_tensors(run.weights, {"state_dict", "classes"}), run.config()
