@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from conftest import annotation
+from conftest import annotation, composed
 from PIL import Image
 
 from vgg import voc
 from vgg.config import UserError
+from vgg.images import listing
 
 
 def test_images_have_a_label_for_each_class(voc_tree):
@@ -100,3 +101,11 @@ def test_what_is_missing_is_said(voc_tree):
     (voc_tree / "JPEGImages/trainval2.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of 4 images.*trainval2\.jpg"):
         voc.per_class(voc_tree, "trainval")
+
+
+def test_in_training_an_image_stands_once_for_each_class(voc_tree, tmp_path):
+    data = composed("data=voc", f"data.root={voc_tree}").data
+    assert data.name == "VOC2007"
+    assert listing(data, tmp_path, "trainval") == voc.per_class(voc_tree, "trainval")
+    with pytest.raises(UserError, match="has no labels of train"):
+        listing(data, tmp_path, "train")
