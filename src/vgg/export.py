@@ -14,6 +14,8 @@ from vgg.network import FC_LAYERS, Network
 from vgg.published import TORCHVISION, TORCHVISION_STD, layer_names
 from vgg.runs import Run
 
+# In ONNX of crops only: LeNet-5 as everywhere, the others as torch.export does not solve the sizes of their pools.
+CROPS_ONLY = ("lenet5", "alexnet", "alexnet-towers", "zfnet", "googlenet")
 ENDINGS = {"torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"}
 
 
@@ -71,10 +73,11 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
             file.write(content)
         return path, f"this project's layer names; RGB 0..255, the mean {mean} is in it"
     require(find_spec("onnxscript") is not None, "ONNX needs two more packages: pip install onnx onnxscript")
-    sizes = {0: "images", 2: "height", 3: "width"} if net.dense else {0: "images"}
+    any_size = about["model"] not in CROPS_ONLY
+    sizes = {0: "images"} | ({2: "height", 3: "width"} if any_size else {})
     program = torch.onnx.export(
         Posteriors(net).eval(),
-        (torch.zeros(1, 3, net.crop, net.crop + 32 * net.dense),),
+        (torch.zeros(1, 3, net.crop, net.crop + 32 * any_size),),
         dynamo=True,
         input_names=["images"],
         output_names=["posteriors"],
@@ -85,6 +88,6 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
         file.write(program.model_proto.SerializeToString())
     return (
         path,
-        f"images: RGB 0..255 of {'any size from' if net.dense else 'size'} {net.crop}; "
+        f"images: RGB 0..255 of {'any size from' if any_size else 'size'} {net.crop}; "
         f"posteriors: the classes in order, {len(classes)} of them",
     )
