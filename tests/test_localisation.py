@@ -213,7 +213,6 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     rows = tables.rendered("scenes", folder / "nothing", "text").splitlines()
     ours = {tuple(row.split()[:5]): row.split()[5] for row in rows if " PCR " in row}
     assert ours["D", "256", "all", "PCR", "256"] == f"{lines[1]['error']:.1f}"
-    assert ours["D", "384", "all", "PCR", "384"] in (f"{lines[2]['error']:.1f}", "–")
     assert [row for row in rows if row.startswith("D 384  all  ")][0].split()[5] == f"{lines[2]['error']:.1f}"
 
 
