@@ -16,7 +16,10 @@ from vgg.inspection import Lacking, Scored
 from vgg.runs import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-SECTIONS = ("tables", "boxes", "claims", "curves", "errors", "views", "mistakes", "filters", "lineage", "sources")
+SECTIONS = (
+    *("tables", "boxes", "transfer", "claims", "curves", "errors", "views", "mistakes"),
+    *("filters", "lineage", "sources"),
+)
 DENSE = evaluation(views=["dense"], weights_sha256=["a" * 64], top1=30.0)
 
 

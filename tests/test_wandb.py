@@ -199,6 +199,23 @@ def test_the_same_evaluation_has_the_same_id_and_the_papers_row_beside_it():
     assert "paper_top1" not in tracking.summary(ours | {"q": [[384]]})
 
 
+def test_boxes_and_transfers_are_runs_with_their_own_measures():
+    boxes = tables.read_lines(tables.curated("caltech3_boxes", "localisation"))[0]
+    assert tracking.protocol(boxes) == "localisation_ground_truth"
+    assert tracking.errors(boxes) == {"localisation_ground_truth/error": boxes["error"]}
+    assert tracking.title(boxes) == f"{boxes['runs'][0]}, the true class, central crop, Q = 256"
+    kept = tracking.summary(boxes)
+    assert [kept["error_low"], kept["error_high"]] == boxes["error_interval"]
+    assert kept["constant_box_error"] == boxes["constant_box_error"]
+    carried = tables.read_lines(tables.curated("caltech20", "transfer"))[0]
+    assert tracking.errors(carried) == {"transfer_classes/mean": carried["mean"]}
+    assert tracking.summary(carried)["recall"] == carried["recall"]
+    assert "SVM on fc7, Q = 256, 384, 512 stacked: imagenette → caltech20, 30 a class" in tracking.title(carried)
+    config = tracking.settings(carried)
+    assert (config["model"]["name"], config["features"], config["train"]) == ("D", "fc7", 30)
+    assert tracking.evaluation_id(carried) != tracking.evaluation_id(carried | {"combine": "average"})
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vgg import boxscoring, posteriors
-from vgg.box_tables import paper_row
+from vgg.box_tables import PROTOCOLS, paper_row
 from vgg.boxes import boxes
 from vgg.config import EvaluateConfig, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable
@@ -186,14 +186,13 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
 def shown(line: dict[str, Any], images: Listing) -> str:
     """The result as a person reads it."""
     full = line["protocol"] == "full"
-    protocol = "five classes, dense boxes merged" if full else "the true class, central crop"
     low, high = line["error_interval"]
     row = paper_row(line)
     beside = f"      {row['error']:5.1f} %  ({row['place']})" if row else ""
     return "\n".join(
         [
             "",
-            f"{' + '.join(line['runs'])}, {protocol}, {line['images']:,} images of {images.root}",
+            f"{' + '.join(line['runs'])}, {PROTOCOLS[line['protocol']]}, {line['images']:,} images of {images.root}",
             *shown_scales(line),
             "",
             "                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""),

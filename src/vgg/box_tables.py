@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from vgg.lines import TRAINING_SCALES, paper_lines
+from vgg.lines import TRAINING_SCALES, errors, paper_lines
 from vgg.plan import CELL
 from vgg.runs import without_seed
 
@@ -12,7 +12,8 @@ TITLES = {
     "Table 9": "Table 9: top-5 localisation error, dense boxes merged (appendix A)",
     "Table 10": "Table 10: localisation beside others (appendix A)",
 }
-ERROR = ("error", "95 %", "paper", "diff.", "constant box")
+PROTOCOLS = {"full": "five classes, dense boxes merged", "ground_truth": "the true class, central crop"}
+ERROR = ("error", "95 %", "paper", "diff.", "constant box", "seeds")
 NETS = ("net", "fine-tuned", "boxes", "Q")
 
 
@@ -46,27 +47,24 @@ def net_cells(row: dict[str, Any]) -> list[str]:
     return [names, fine_tuned, found[0]["boxes"].upper(), "; ".join(", ".join(map(str, q)) for q in row["q"])]
 
 
-def error_cells(row: dict[str, Any], ours: dict[str, Any] | None) -> list[str]:
-    """Our error and its interval, the paper's, the difference in points, and what a constant box gives."""
-    paper = "–" if row["error"] is None else f"{row['error']:.1f}"
-    if ours is None:
-        return ["–", "–", paper, "–", "–"]
-    low, high = ours["error_interval"]
-    difference = "–" if row["error"] is None else f"{ours['error'] - row['error']:+.1f}"
-    return [f"{ours['error']:.1f}", f"{low:.1f}–{high:.1f}", paper, difference, f"{ours['constant_box_error']:.1f}"]
+def cells_of(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
+    """Our error in the mean over seeds, its interval, the paper's, the difference, a constant box's error, the seeds.
+
+    `lines` are of all evaluations; of each seed the last one of the row's nets counts.
+    """
+    ours = [line for line in lines if "runs" in row and len(set(line["seed"])) == 1 and same(row, line)]
+    found = list({line["seed"][0]: line for line in ours}.values())
+    constant = f"{found[0]['constant_box_error']:.1f}" if found else "–"  # of the images, whatever the net
+    return [*errors(row, found, "error"), constant, str(len(found)) if found else "–"]
 
 
 def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of one of these tables; of several seeds the last."""
+    """(header, rows) of one of these tables."""
     rows = [row for row in paper_lines() if row["place"] == place]
     left = NETS if "runs" in rows[0] and "method" not in rows[0] else ("method",)
     header, body = [*left, *ERROR], []
     for row in rows:
-        ours = [line for line in lines if "runs" in row and same(row, line)]
-        cells = [
-            *([row["method"]] if "method" in row else net_cells(row)),
-            *error_cells(row, ours[-1] if ours else None),
-        ]
+        cells = [*([row["method"]] if "method" in row else net_cells(row)), *cells_of(row, lines)]
         if "error_test" in row:
             cells.append("–" if row["error_test"] is None else f"{row['error_test']:.1f}")
         body.append(cells)

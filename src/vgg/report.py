@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vgg import around_tables, box_inspection, box_tables, claims, inspection, plots, report_charts
+from vgg import around_tables, box_inspection, box_tables, claims, inspection, plots, report_charts, transfer_tables
 from vgg.config import REPOSITORY, TrainConfig
 from vgg.files import write_whole
 from vgg.inspection import Lacking
@@ -177,6 +177,8 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
             (around_tables.TITLE, *around_tables.table(lines)),
         ],
         box_tables=box_tables.tables(boxes),
+        transfer_tables=transfer_tables.tables(evaluations(data, runs, "transfer")),
+        of_paper={"paper", "paper's test"}.union(*(own.values() for own in transfer_tables.COLUMNS.values())),
         boxes=part(lambda: box_inspection.boxed(known, boxes, cache)),
         claims=decided,
         verdicts=Counter(claim.verdict for claim in decided),

@@ -166,7 +166,8 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
     from vgg.tracking import log_evaluation
 
     if cfg.task == "transfer":
-        transfer.evaluate(cfg)
+        if line := transfer.evaluate(cfg):
+            log_evaluation(cfg, line)
         return
 
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
@@ -181,7 +182,7 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             elif cfg.submission is not None:
                 submit(one)
             elif one.task == "localisation":
-                box_evaluation.evaluate(one)
+                log_evaluation(one, box_evaluation.evaluate(one))
             else:
                 log_evaluation(one, evaluate(one))
         except UserError as error:

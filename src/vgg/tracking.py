@@ -9,16 +9,34 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vgg import tables
+from vgg import box_tables, tables
 from vgg.config import STARTS_FROM_A, EvaluateConfig, UserError, require
 from vgg.lines import method_name, paper_lines, paper_row
 from vgg.plan import CELL, scale_of
 from vgg.process import QUIET_WANDB
 from vgg.runs import without_seed
 from vgg.scales import multi_scale, single_scale
+from vgg.transfer_tables import described
+from vgg.transfer_tables import protocol as transfer_protocol
 
 RULES = {"single": single_scale, "multi": multi_scale}
 NAMED = 3  # nets at most that a name lists
+SETTINGS = (  # of classification, localisation, transfer, and their origin
+    *("runs", "cells", "views", "q", "softmax", "ceil_mode", "crop", "width", "precision", "classes"),
+    *("classes_by", "k", "t"),
+    *(
+        "features",
+        "combine",
+        "labels",
+        "person_boxes",
+        "train",
+        "test",
+        "held_out",
+        "split_seed",
+        "measure",
+    ),  # transfer
+    *("weights_sha256", "images_sha256", "command", "commit", "date", "versions"),
+)
 
 
 def quiet() -> None:
@@ -72,11 +90,26 @@ def joined(values: list[str]) -> str:
     return " + ".join(dict.fromkeys(values))
 
 
+def kind(line: dict[str, Any]) -> str:
+    """Which file of evaluations a line is of: results, localisation or transfer."""
+    return "results" if "views" in line else "localisation" if "protocol" in line else "transfer"
+
+
+def method(line: dict[str, Any]) -> str:
+    """How an evaluation is done, as its run's name says it."""
+    if kind(line) == "transfer":
+        return f"SVM on {described(line)}: {transfer_protocol(line)}"
+    return method_name(line["views"]) if kind(line) == "results" else box_tables.PROTOCOLS[line["protocol"]]
+
+
 def protocol(line: dict[str, Any]) -> str:
     """What an evaluation's errors are called: dense_single, fused_multi; `other` where its Q's follow no rule.
 
-    Settings that are not the paper's stand at the end, so that its errors never mix with those of others.
+    Settings that are not the paper's stand at the end, so that its errors never mix with those of others. The
+    appendices' are localisation_full and localisation_ground_truth; transfer_classes, _objects and _actions.
     """
+    if kind(line) != "results":
+        return f"{kind(line)}_{line['protocol'] if kind(line) == 'localisation' else line['labels']}"
     scales = [scale_of(cell) for cell in line["cells"]]
     follows = [
         name
@@ -92,17 +125,15 @@ def protocol(line: dict[str, Any]) -> str:
 def settings(line: dict[str, Any]) -> dict[str, Any]:
     """An evaluation's configuration: what it is grouped and filtered by, under the names that training runs have."""
     found = [CELL.match(cell) for cell in line["cells"]]
-    kept = ("runs", "cells", "views", "q", "softmax", "ceil_mode", "crop", "width", "precision", "classes")
-    origins = ("weights_sha256", "images_sha256", "command", "commit", "date", "versions")
     return {
         "model": {"name": joined([cell["model"] for cell in found])},
         "train_scale": {"name": joined([cell["scale"] for cell in found])},
         "dataset": line["data"],
         "seed": line["seed"][0] if len(set(line["seed"])) == 1 else line["seed"],
         "cell": joined([without_seed(cell) for cell in line["cells"]]),
-        "method": method_name(line["views"]),
+        "method": method(line),
         "protocol": protocol(line),
-        **{key: line[key] for key in (*kept, *origins)},
+        **{key: line[key] for key in SETTINGS if key in line},
     }
 
 
@@ -112,6 +143,9 @@ def errors(line: dict[str, Any]) -> dict[str, Any]:
     Depth is that of A to E as the paper trains them: nets that differ in something else are no points of that curve.
     """
     name, cells = protocol(line), {without_seed(cell) for cell in line["cells"]}
+    if kind(line) != "results":
+        measure = "error" if kind(line) == "localisation" else "mean"
+        return {f"{name}/{measure}": line[measure]}
     row: dict[str, Any] = {f"{name}/{key}": line[key] for key in ("top1", "top5")}
     model, scale = CELL.match(line["cells"][0]).group("model", "scale")
     if cells == {f"{model}-{scale}"} and model in ("A", *STARTS_FROM_A):
@@ -127,8 +161,13 @@ def errors(line: dict[str, Any]) -> dict[str, Any]:
 def summary(line: dict[str, Any]) -> dict[str, Any]:
     """An evaluation's numbers: errors with their 95 % intervals, images, and the paper's row where there is one."""
     numbers: dict[str, Any] = {"images": line["images"], "skipped": line["skipped"]}
-    row = paper_row(line)
-    for key in ("top1", "top5"):
+    if kind(line) == "transfer":
+        return numbers | {key: line[key] for key in ("mean", "spread", "recall", "ap") if key in line}
+    keys, row = ("top1", "top5"), paper_row(line) if kind(line) == "results" else box_tables.paper_row(line)
+    if kind(line) == "localisation":
+        keys = ("error",)
+        numbers |= {key: line[key] for key in ("mean_iou", "constant_box_error")}
+    for key in keys:
         low, high = line[f"{key}_interval"]
         numbers |= {key: line[key], f"{key}_low": low, f"{key}_high": high}
         if row is not None:
@@ -136,15 +175,24 @@ def summary(line: dict[str, Any]) -> dict[str, Any]:
     return numbers
 
 
+def title(line: dict[str, Any]) -> str:
+    """The name of an evaluation's run: nets, method and test scales."""
+    few = len(line["runs"]) <= NAMED
+    name = ", ".join([joined(line["runs"]) if few else f"{len(line['runs'])} nets", method(line)])
+    if kind(line) == "transfer":  # whose method says the scales
+        return name
+    return f"{name}, Q = " + (joined([", ".join(map(str, q)) for q in line["q"]]) if few else "each its own")
+
+
 def evaluation_id(line: dict[str, Any]) -> str:
     """The same for the same evaluation, which takes an earlier one's place."""
-    return f"evaluate-{hashlib.sha256(tables.key(line).encode()).hexdigest()[:16]}"
+    return f"evaluate-{hashlib.sha256(tables.KINDS[kind(line)](line).encode()).hexdigest()[:16]}"
 
 
 def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
     """One evaluation as a run in W&B, its files in runs/<data>/wandb.
 
-    UserError where W&B fails: the line is in results.jsonl by then.
+    UserError where W&B fails: the line is in its file by then.
     """
     if cfg.logger.wandb == "disabled":
         return
@@ -153,8 +201,6 @@ def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
     quiet()
     import wandb
 
-    nets = joined(line["runs"]) if len(line["runs"]) <= NAMED else f"{len(line['runs'])} nets"
-    scales = joined([", ".join(map(str, q)) for q in line["q"]]) if len(line["runs"]) <= NAMED else "each its own"
     folder = Path(cfg.dirs.runs) / line["data"]
     try:
         with wandb.init(
@@ -163,7 +209,7 @@ def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
             group=cfg.logger.group or line["data"],
             job_type="evaluate",
             id=evaluation_id(line),
-            name=f"{nets}, {method_name(line['views'])}, Q = {scales}",
+            name=title(line),
             dir=folder.absolute(),
             config=settings(line),
             settings=wandb.Settings(
@@ -180,4 +226,4 @@ def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
             run.log(errors(line))
             run.summary.update(summary(line))
     except (*failures(), OSError) as error:
-        raise UserError(f"the result is in {folder / 'results.jsonl'}, but {failure(error)}") from error
+        raise UserError(f"the result is in {folder / kind(line)}.jsonl, but {failure(error)}") from error
