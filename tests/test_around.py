@@ -17,10 +17,11 @@ from torch import nn
 from vgg import plan, published, report_charts, tables, training
 from vgg.around import COLUMNS, make
 from vgg.callbacks import Steps
-from vgg.config import LIBRARY, OURS, SMALLEST_CROP, UserError
+from vgg.config import UserError
 from vgg.initialise import draw
 from vgg.inspection import Lacking
 from vgg.module import Classifier
+from vgg.nets import LIBRARY, OURS, SMALLEST_CROP
 from vgg.network import Network
 
 # Million parameters and multiply-adds of 1,000 classes at 224.

@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 from omegaconf import OmegaConf
 
-from vgg import config
+from vgg import config, nets
 from vgg.config import REPOSITORY
 from vgg.network import TABLE_1
 
@@ -46,5 +46,5 @@ def test_options_of_a_group_have_the_same_keys(group):
 
 
 def test_the_models_of_the_schema_are_those_of_table_1_and_the_options():
-    assert tuple(TABLE_1) == config.OF_TABLE_1
-    assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(config.MODELS)
+    assert tuple(TABLE_1) == nets.OF_TABLE_1
+    assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(nets.MODELS)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from vgg.config import DRAWS, STARTS_FROM_A
+from vgg.config import STARTS_FROM_A
 from vgg.initialise import A_LAYERS, copy_layers, draw
+from vgg.nets import DRAWS
 from vgg.network import TABLE_1, VGG
 
 

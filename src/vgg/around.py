@@ -10,7 +10,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg.config import LIBRARY, UserError
+from vgg.config import UserError
+from vgg.nets import LIBRARY
 from vgg.network import STRIDE, TABLE_1, VGG, FullyConnected, Network, lrn
 
 # Convolutions with their ReLU as "filter/stride+padding-channels", :2 where each half of the channels sees only its

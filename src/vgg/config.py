@@ -6,27 +6,12 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from vgg.nets import DRAWS, MODELS, OF_TABLE_1, PUBLISHED, objection
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-OF_TABLE_1 = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # its columns, and section 4.1's shallow net
-OURS = ("lenet5", "alexnet", "alexnet-towers", "zfnet")  # the networks around it that src/vgg/around.py has
-LIBRARY = {  # and those that a library has, which is also who publishes weights of them
-    **dict.fromkeys(("googlenet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), "torchvision"),
-    **dict.fromkeys(("wide_resnet50_2", "resnext50_32x4d", "densenet121"), "torchvision"),
-    **dict.fromkeys(("senet154", "seresnet50"), "timm"),
-}
-MODELS = (*OF_TABLE_1, *OURS, *LIBRARY)
-OWN_DRAW = ("lenet5", *LIBRARY)  # random weights as the publication or the library has them, and one width
-NOT_DENSE = ("lenet5",)  # its input is fixed
-SMALLEST_CROP = {"alexnet": 112, "alexnet-towers": 112}  # 56 is too small for their pools
 STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
-DRAWS = ("std001", "literal", "glorot", "kaiming")
-PUBLISHED = {  # weights that the world has
-    "torchvision": ("A", "B", "D", "E", *(net for net, library in LIBRARY.items() if library == "torchvision")),
-    "caffe": ("D", "E"),
-    "timm": tuple(net for net, library in LIBRARY.items() if library == "timm"),
-}
 VIEWS = ("dense", "multicrop", "center", "tencrop")
 TASKS = ("classification", "localisation", "transfer")
 DESCRIPTORS = ("fc7", "random", "pixels")  # appendix B's, and two baselines
@@ -272,27 +257,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         choice("task", self.task, TASKS)
         choice("layers", self.layers, ("all", "fc"))
-        self.refuse_unfit()
+        unfit = objection(self.task, self.model.name, self.data.crop, self.data.width, self.init.draw)
+        require(unfit is None, unfit or "")
         require(self.seed >= 0, f"seed={self.seed} is negative")
         if self.weights.source is not None:
             choice(f"weights={self.weights.source} with model", self.model.name, PUBLISHED[self.weights.source])
             require(self.init.parent is None, "init.parent and weights= are two things to start from: give one")
         if self.tag is not None:
             require(self.tag.isalnum(), f"tag={self.tag!r}: letters and digits only")
-
-    def refuse_unfit(self) -> None:
-        """Raise UserError where the net cannot have this crop, width or draw of random weights."""
-        net, data, smallest = self.model.name, self.data, SMALLEST_CROP.get(self.model.name, 56)
-        fits = data.crop >= smallest
-        require(fits, f"data.crop={data.crop} is too small for {net}: the smallest that fits is {smallest}")
-        own = net in OWN_DRAW
-        require(self.task != "localisation" or not own, f"task=localisation: {net} has no fc8 that a box could replace")
-        require(not own or data.width == 1, f"data.width={data.width}: {net} has one width, data.width=1")
-        require(
-            (self.init.draw == "own") == own,
-            f"init.draw={self.init.draw}: {net} is drawn by "
-            + ("draw=own, as its publication or its library has it" if own else ", ".join(DRAWS)),
-        )
 
     @property
     def epochs(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vgg.config import DRAWS
+from vgg.nets import DRAWS
 from vgg.network import FC_LAYERS, FullyConnected, Network
 
 # "The first four convolutional layers and the last three fully-connected layers" of net A, by name: by position the

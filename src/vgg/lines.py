@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from vgg import posteriors
-from vgg.config import OF_TABLE_1, REPOSITORY, EvaluateConfig, require
+from vgg.config import REPOSITORY, EvaluateConfig, require
 from vgg.images import Listing
+from vgg.nets import OF_TABLE_1
 from vgg.plan import CELL
 from vgg.runs import Run
 from vgg.scales import map_side, real_pixels

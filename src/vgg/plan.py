@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from vgg.config import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1, REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, parent_config, run_name, spoken
 

@@ -12,9 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vgg import evaluation, weights
-from vgg.config import PUBLISHED, REPOSITORY, EvalMethod, TestScale, UserError, choice, require
+from vgg.config import REPOSITORY, EvalMethod, TestScale, UserError, choice, require
 from vgg.files import write_whole
 from vgg.lines import method_name
+from vgg.nets import PUBLISHED
 from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture
 from vgg.runs import Run

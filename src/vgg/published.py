@@ -21,7 +21,8 @@ from google.protobuf.message_factory import GetMessageClass
 from torch import Tensor
 
 from vgg.around import make
-from vgg.config import LIBRARY, TrainConfig, UserError, Weights, require
+from vgg.config import TrainConfig, UserError, Weights, require
+from vgg.nets import LIBRARY
 from vgg.network import FC_LAYERS, TABLE_1, Network
 from vgg.runs import Run, train_part
 from vgg.weights import build, read_tensors, save
@@ -148,7 +149,7 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
 def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], Path]:
     """Our state_dict of a net's published weights, and the file that they came from: the library's own for None."""
     if source != "caffe":
-        path = Path(file) if file else fetched(model)
+        path = Path(file) if file else fetched(TORCHVISION.get(model, model))
         last = {"densenet121": "classifier"}.get(model, "fc") if model in LIBRARY else "classifier.6"
         convert = partial(from_library if model in LIBRARY else from_torchvision, read_tensors(path, {f"{last}.bias"}))
     else:
@@ -161,18 +162,18 @@ def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], 
         raise UserError(f"{path} does not hold {source}'s weights of net {model}: {error}") from error
 
 
-def address(model: str) -> str:
-    """Where the library's weights of a net are; the end of the file's name is the start of its sha256."""
-    if LIBRARY.get(model) == "timm":
+def address(name: str) -> str:
+    """Where a library has the weights of its net; the end of the file's name is the start of its sha256."""
+    if LIBRARY.get(name) == "timm":
         import timm  # which takes seconds
 
-        return timm.get_pretrained_cfg(model).url
-    return torchvision.models.get_model_weights(TORCHVISION.get(model, model)).IMAGENET1K_V1.url
+        return timm.get_pretrained_cfg(name).url
+    return torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
 
 
-def fetched(model: str) -> Path:
-    """The library's file of a net, downloaded and checked against its sha256 if it is not there yet."""
-    url = address(model)
+def fetched(name: str) -> Path:
+    """The library's file of its net, downloaded and checked against its sha256 if it is not there yet."""
+    url = address(name)
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
         torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from vgg import claims, inspection, plots
 from vgg.around_tables import alone, sizes
-from vgg.config import MODELS, OF_TABLE_1
 from vgg.inspection import Lacking
 from vgg.lines import method_name, paper_lines, paper_rows
+from vgg.nets import MODELS, OF_TABLE_1
 from vgg.overview import epoch_lines
 from vgg.plan import CELL
 from vgg.runs import Run

@@ -14,9 +14,10 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import DESCRIPTORS, NOT_DENSE, OF_TABLE_1, EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
+from vgg.nets import NOT_DENSE, OF_TABLE_1
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
