@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from vgg import box_evaluation, box_inspection, tables, weights
+from vgg import box_evaluation, box_inspection, box_tables, tables, weights
 from vgg.boxscoring import BoxScoring, candidates, central, load
 from vgg.config import UserError
 from vgg.inspection import Lacking
@@ -214,6 +214,9 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     ours = {tuple(row.split()[:5]): row.split()[5] for row in rows if " PCR " in row}
     assert ours["D", "256", "all", "PCR", "256"] == f"{lines[1]['error']:.1f}"
     assert [row for row in rows if row.startswith("D 384  all  ")][0].split()[5] == f"{lines[2]['error']:.1f}"
+    seeds = [lines[2] | {"seed": [seed], "error": error} for seed, error in ((1, 30.0), (2, 40.0), (2, 36.0))]
+    (row,) = (row for row in box_tables.table("Table 8", seeds)[1] if row[-1] != "–")
+    assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
 
 
 def test_mistakes_are_named(trained, scenes):
