@@ -78,8 +78,8 @@ def test_two_ranks_score_like_one(trained, scenes, tmp_path):
     folder, _ = trained
     arguments = ("eval=table4", f"data.root={scenes}", *SHORT)
     results = folder / "runs/scenes/results.jsonl"
-    run(folder, "evaluate.py", *arguments, f"dirs.cache={tmp_path}/one")
-    run(folder, "evaluate.py", *arguments, f"dirs.cache={tmp_path}/two", "trainer.strategy=ddp", "trainer.devices=2")
+    run(folder, "evaluate.py", *arguments)
+    run(folder, "evaluate.py", *arguments, f"dirs.cache={tmp_path}", "trainer.strategy=ddp", "trainer.devices=2")
     one, two = (json.loads(line) for line in results.read_text().splitlines()[-2:])
     assert one["top1_correct"] == two["top1_correct"]
     assert one["top1_interval"] == two["top1_interval"]

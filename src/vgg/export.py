@@ -14,9 +14,8 @@ from vgg.network import FC_LAYERS, Network
 from vgg.published import TORCHVISION, TORCHVISION_STD, layer_names
 from vgg.runs import Run
 
-# In ONNX of crops only: LeNet-5 as everywhere, GoogLeNet, the sizes of whose pools torch.export does not solve, and
-# those with which it was not done in minutes.
-CROPS_ONLY = ("lenet5", "alexnet", "alexnet-towers", "zfnet", "googlenet", "densenet121")
+# In ONNX of crops only: LeNet-5 as everywhere, the others as torch.export does not solve the sizes of their pools.
+CROPS_ONLY = ("lenet5", "alexnet", "alexnet-towers", "zfnet", "googlenet")
 ENDINGS = {"torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"}
 
 

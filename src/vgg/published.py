@@ -149,7 +149,7 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
 def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], Path]:
     """Our state_dict of a net's published weights, and the file that they came from: the library's own for None."""
     if source != "caffe":
-        path = Path(file) if file else fetched(TORCHVISION.get(model, model))
+        path = Path(file) if file else fetched(model)
         last = {"densenet121": "classifier"}.get(model, "fc") if model in LIBRARY else "classifier.6"
         convert = partial(from_library if model in LIBRARY else from_torchvision, read_tensors(path, {f"{last}.bias"}))
     else:
@@ -162,18 +162,18 @@ def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], 
         raise UserError(f"{path} does not hold {source}'s weights of net {model}: {error}") from error
 
 
-def address(name: str) -> str:
-    """Where a library has the weights of its net; the end of the file's name is the start of its sha256."""
-    if LIBRARY.get(name) == "timm":
+def address(model: str) -> str:
+    """Where the library's weights of a net are; the end of the file's name is the start of its sha256."""
+    if LIBRARY.get(model) == "timm":
         import timm  # which takes seconds
 
-        return timm.get_pretrained_cfg(name).url
-    return torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+        return timm.get_pretrained_cfg(model).url
+    return torchvision.models.get_model_weights(TORCHVISION.get(model, model)).IMAGENET1K_V1.url
 
 
-def fetched(name: str) -> Path:
-    """The library's file of its net, downloaded and checked against its sha256 if it is not there yet."""
-    url = address(name)
+def fetched(model: str) -> Path:
+    """The library's file of a net, downloaded and checked against its sha256 if it is not there yet."""
+    url = address(model)
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
         torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
