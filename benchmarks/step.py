@@ -49,13 +49,13 @@ def net_of(cfg: TrainConfig) -> VGG:
 
 
 class Clock(pl.Callback):
-    """When the step after the warm-up began."""
+    """When the step after the warm-up began, and when the last one ended."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, *unused: object) -> None:
         if trainer.global_step == WARM_UP:
             self.started = time.perf_counter()
 
-    def on_train_end(self, *unused: object) -> None:
+    def on_train_batch_end(self, *unused: object) -> None:
         self.ended = time.perf_counter()
 
 
@@ -103,8 +103,8 @@ def reference(cfg: TrainConfig, steps: int) -> float:
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
     yield "net D, 224 crops, full width, batch 4", ("model=D", "data=imagenet", "data.root=/", "data.batch=4"), 6
-    yield "net D of the demo, 56 crops, batch 32", ("model=D", "data=digits"), 40
-    yield "net A of the demo, 56 crops, batch 32", ("model=A", "data=digits"), 60
+    yield "net D of the demo, 56 crops, batch 32", ("model=D", "data=digits"), 150
+    yield "net A of the demo, 56 crops, batch 32", ("model=A", "data=digits"), 300
 
 
 def main() -> None:
