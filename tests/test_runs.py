@@ -100,6 +100,11 @@ def test_an_ablation_about_depth_is_evaluated_by_its_rows_of_table_3():
     assert len(results.evaluations(composed("ablation=filter_size", "eval_method=center", evaluate=True))) == 2
 
 
+def test_boxes_are_evaluated_by_every_row_of_tables_8_and_9():
+    found = results.evaluations(composed("ablation=localisation", evaluate=True))
+    assert [one.box_evaluation.protocol for one in found] == ["ground_truth"] * 3 + ["full"] * 4
+
+
 def test_a_cell_that_is_none_is_refused():
     with pytest.raises(UserError, match="F-256"):
         plan.planned(composed("+ablation={cells: [F-256], places: []}"))
