@@ -46,6 +46,8 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def score(arguments: argparse.Namespace) -> None:
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
     from vgg.data import end_workers
     from vgg.scoring import score
 
@@ -53,6 +55,8 @@ def score(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save: a scale and view is kept when it is whole
     try:
         score(arguments.request.absolute())
+    except SIGTERMException:  # whose status is 0, as if the arrays were there
+        sys.exit(128 + signal.SIGTERM)
     finally:
         end_workers()
 

@@ -144,7 +144,9 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
         return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
     cells = set(cfg.ablation.cells)
     rows = [row for row in paper_lines() if row["place"] in cfg.ablation.places and cells.issuperset(row["runs"])]
-    distinct = {json.dumps([row["runs"], row.get("views"), row.get("protocol"), row["q"]]): row for row in rows}.values()
+    distinct = {
+        json.dumps([row["runs"], row.get("views"), row.get("protocol"), row["q"]]): row for row in rows
+    }.values()
     return [row_config(single, row) for row in distinct]
 
 

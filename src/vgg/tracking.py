@@ -24,17 +24,8 @@ NAMED = 3  # nets at most that a name lists
 SETTINGS = (  # of classification, localisation, transfer, and their origin
     *("runs", "cells", "views", "q", "softmax", "ceil_mode", "crop", "width", "precision", "classes"),
     *("classes_by", "k", "t"),
-    *(
-        "features",
-        "combine",
-        "labels",
-        "person_boxes",
-        "train",
-        "test",
-        "held_out",
-        "split_seed",
-        "measure",
-    ),  # transfer
+    *("features", "combine", "labels", "person_boxes", "measure"),
+    *("train", "test", "held_out", "split_seed"),
     *("weights_sha256", "images_sha256", "command", "commit", "date", "versions"),
 )
 
