@@ -91,13 +91,13 @@ def test_several_nets_and_explicit_scales(trained, scenes):
         folder,
         "evaluate.py",
         "runs=[D-384,scenes/D-jitter]",
-        "eval_method=center",
-        "test_scale.q=[256,320]",
+        "eval_method=dense",
+        "test_scale.q=[256,384]",
         f"data.root={scenes}",
         *SHORT,
     )
-    assert "scenes/D-384 + scenes/D-jitter, centre crop" in output
-    assert "Q = 256, 320" in output
+    assert "scenes/D-384 + scenes/D-jitter, dense" in output
+    assert "Q = 256, 384" in output
 
 
 def test_an_untrained_run_is_an_error_with_its_command(trained, scenes):
