@@ -150,16 +150,22 @@ def test_the_command_says_that_the_process_that_trained_died_and_the_next_one_go
     assert sha(tmp_path) == uninterrupted
 
 
+@pytest.mark.timeout(900)  # five starts of two ranks
 def test_where_one_of_two_ranks_dies_both_end_and_the_next_command_goes_on(command, tmp_path, tmp_path_factory):
     two_ranks = (*command, "data.epochs=6", "trainer.strategy=ddp", "trainer.devices=2")
     reference = tmp_path_factory.mktemp("two_ranks")
     run(reference, "train.py", *two_ranks)
+    for rank, training in ((1, True), (0, False)):
 
-    def kill_rank_1(process: subprocess.Popen) -> None:
-        rank_1 = wait_for(lambda: children(fit_process(process), RANK_1))[0]
-        wait_for_checkpoint(tmp_path)
-        os.kill(rank_1, signal.SIGKILL)
+        def kill(process: subprocess.Popen, rank: int = rank, training: bool = training) -> None:
+            fit = fit_process(process)
+            ranks = fit, wait_for(lambda: children(fit, RANK_1))[0]
+            if training:
+                wait_for_checkpoint(tmp_path)
+            os.kill(ranks[rank], signal.SIGKILL)
 
-    assert "one of its ranks died (exit status -9)" in crash(tmp_path, *two_ranks, harm=kill_rank_1)
+        output = crash(tmp_path, *two_ranks, harm=kill)
+        if training and rank == 1:
+            assert "one of its ranks died (exit status -9)" in output
     assert "to resume" in run(tmp_path, "train.py", *two_ranks)
     assert sha(tmp_path) == sha(reference)
