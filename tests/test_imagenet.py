@@ -727,6 +727,11 @@ def test_check_reports_a_split_that_is_not_there(data, tmp_path, capsys):
     assert status == 1
     assert "no validation images in" in output
     assert output.splitlines()[-1] == "wrong: there are no usable validation images"
+    (tmp_path / imagenet.ORIGINAL["train"]).unlink()
+    write_folders(tmp_path, "val", data["val"])
+    output, status = verdict(tmp_path, capsys)
+    assert status == 0
+    assert output.splitlines()[-1].startswith("fine; no training images: enough to evaluate, not to train")
 
 
 def test_check_counts_what_the_whole_set_has_and_verifies_archives(data, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vgg.config import UserError, require
 from vgg.data import leave_signals_to_parent
-from vgg.imagenet import SYNSET, Split, find
+from vgg.imagenet import SYNSET, NoImages, Split, find
 from vgg.images import Listing, same_classes
 from vgg.pictures import FORMATS, UNREADABLE, Picture
 
@@ -49,7 +49,10 @@ def check(root: Path, cache: Path, everything: bool) -> None:
             split = find(root, name, cache)
         except UserError as error:
             print(f"{what}: {error}", flush=True)
-            problems.append(f"there are no usable {what}")
+            if name == "train" and isinstance(error, NoImages):
+                notes.append("no training images: enough to evaluate, not to train")
+            else:
+                problems.append(f"there are no usable {what}")
             continue
         print(f"{what}: {split.form}", flush=True)
         count(name, split, problems, notes)

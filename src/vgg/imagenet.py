@@ -62,6 +62,10 @@ class Truth(NamedTuple):
     synsets: dict[str, str]
 
 
+class NoImages(UserError):
+    """There is nothing that looks like images of this split, in any form."""
+
+
 @dataclass(frozen=True)
 class Split:
     """The images of a split, and how they were found."""
@@ -201,13 +205,13 @@ def whole_set(folder: Path, found: list[re.Match[str]]) -> list[Path]:
     return [folder / match.string for match in sorted(found, key=lambda match: int(match["number"]))]
 
 
-def unknown(root: Path, split: str, val: str | None) -> UserError:
+def unknown(root: Path, split: str, val: str | None) -> NoImages:
     """What was looked for and what is there."""
     if val and split == "val":
-        return UserError(f"data.val={val} is no folder of class folders or of validation images")
+        return NoImages(f"data.val={val} is no folder of class folders or of validation images")
     there = sorted(entry.name for entry in os.scandir(root))
     listed = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
-    return UserError(
+    return NoImages(
         f"no {'training' if split == 'train' else 'validation'} images in {root}. Looked for {split}/<class>/, "
         f"{ORIGINAL[split]}, {KAGGLE}/{split}/, and there and in data/ for shards *{split}…-0000.tar and "
         f"*{split}…-00000-of-….parquet. There is: {listed or 'nothing'}"
