@@ -21,7 +21,7 @@ from scipy.io import savemat
 from torch.utils.data import DataLoader
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from vgg import check, imagenet
+from vgg import archives, check, imagenet, synsets
 from vgg.config import REPOSITORY, UserError
 from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, training_colours
 from vgg.images import Listing, list_folder, listing, same_classes
@@ -83,14 +83,14 @@ def write_devkit(root: Path, val: dict[str, bytes], archive: bool = True) -> Non
     meta, names = io.BytesIO(), sorted(val, key=lambda name: name.partition("/")[2])
     savemat(meta, {"synsets": np.array(rows, dtype=kind)})
     truth = "".join(f"{IDS[name[:9]]}\n" for name in names).encode()
-    contents = {imagenet.META: meta.getvalue(), imagenet.GROUND_TRUTH: truth}
+    contents = {synsets.META: meta.getvalue(), synsets.GROUND_TRUTH: truth}
     if archive:
-        contents = {f"{imagenet.DEVKIT}/{name}": content for name, content in contents.items()}
-        tarred(root / f"{imagenet.DEVKIT}.tar.gz", contents, mode="w:gz")
+        contents = {f"{synsets.DEVKIT}/{name}": content for name, content in contents.items()}
+        tarred(root / f"{synsets.DEVKIT}.tar.gz", contents, mode="w:gz")
     else:
         for name, content in contents.items():
-            (root / imagenet.DEVKIT / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / imagenet.DEVKIT / name).write_bytes(content)
+            (root / synsets.DEVKIT / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / synsets.DEVKIT / name).write_bytes(content)
 
 
 def write_original(root: Path, split: str, contents: dict[str, bytes]) -> None:
@@ -116,7 +116,7 @@ def write_kaggle(root: Path, split: str, contents: dict[str, bytes]) -> None:
     for name, content in contents.items():
         (folder / name.replace(name[:9], "val", 1)).write_bytes(content)
         lines.append(f"{Path(name).stem},{name[:9]} 85 1 499 272 {name[:9]} 1 2 3 4 ")
-    (root / imagenet.SOLUTION).write_text("\n".join(lines) + "\n")
+    (root / synsets.SOLUTION).write_text("\n".join(lines) + "\n")
 
 
 def write_shards(root: Path, split: str, contents: dict[str, bytes], label: Callable[[str], int] = number) -> None:
@@ -365,7 +365,7 @@ def test_a_root_without_images_says_what_was_looked_for_and_what_is_there(tmp_pa
 @pytest.mark.parametrize("form", ["original", "kaggle"])
 def test_validation_images_without_devkit_or_solution_are_refused(form, data, tmp_path):
     FORMS[form](tmp_path, "val", data["val"])
-    for name in (f"{imagenet.DEVKIT}.tar.gz", imagenet.SOLUTION):
+    for name in (f"{synsets.DEVKIT}.tar.gz", synsets.SOLUTION):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"tells the class of ILSVRC2012_val_.*devkit_t12\.tar\.gz or LOC_val_sol"):
         found(tmp_path, "val")
@@ -373,7 +373,7 @@ def test_validation_images_without_devkit_or_solution_are_refused(form, data, tm
 
 def test_an_image_that_the_solution_lacks_is_refused(data, tmp_path):
     write_kaggle(tmp_path, "val", data["val"])
-    solution = tmp_path / imagenet.SOLUTION
+    solution = tmp_path / synsets.SOLUTION
     solution.write_text("".join(solution.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="ILSVRC2012_val_00000006"):
         found(tmp_path, "val")
@@ -382,7 +382,7 @@ def test_an_image_that_the_solution_lacks_is_refused(data, tmp_path):
 @pytest.mark.parametrize("line", ["ILSVRC2012_val_00000001,tench 1 2 3 4", "ILSVRC2012_val_00000001", "\xff\0"])
 def test_a_solution_without_synset_ids_is_refused_by_its_line(line, data, tmp_path):
     write_kaggle(tmp_path, "val", data["val"])
-    (tmp_path / imagenet.SOLUTION).write_bytes(f"ImageId,PredictionString\n{line}\n".encode("latin-1"))
+    (tmp_path / synsets.SOLUTION).write_bytes(f"ImageId,PredictionString\n{line}\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"LOC_val_solution\.csv, line 2"):
         found(tmp_path, "val")
 
@@ -390,7 +390,7 @@ def test_a_solution_without_synset_ids_is_refused_by_its_line(line, data, tmp_pa
 def test_a_synset_that_the_training_images_lack_is_refused(data, tmp_path):
     for split, contents in data.items():
         write_kaggle(tmp_path, split, contents)
-    solution = tmp_path / imagenet.SOLUTION
+    solution = tmp_path / synsets.SOLUTION
     solution.write_text(solution.read_text().replace("n01443537", "n02999410"))
     classes = [found(tmp_path, split).images.classes for split in data]
     with pytest.raises(UserError, match="n01443537, n02999410"):
@@ -400,14 +400,14 @@ def test_a_synset_that_the_training_images_lack_is_refused(data, tmp_path):
 @pytest.mark.parametrize("damage", ["meta", "truth", "half"])
 def test_a_damaged_devkit_is_refused(damage, data, tmp_path):
     write_original(tmp_path, "val", data["val"])
-    archive = tmp_path / f"{imagenet.DEVKIT}.tar.gz"
+    archive = tmp_path / f"{synsets.DEVKIT}.tar.gz"
     if damage == "half":
         archive.write_bytes(archive.read_bytes()[:200])
     else:
         archive.unlink()
         write_devkit(tmp_path, data["val"], archive=False)
-        name, junk = (imagenet.META, b"no mat file") if damage == "meta" else (imagenet.GROUND_TRUTH, b"1\n2\n77\n")
-        (tmp_path / imagenet.DEVKIT / name).write_bytes(junk)
+        name, junk = (synsets.META, b"no mat file") if damage == "meta" else (synsets.GROUND_TRUTH, b"1\n2\n77\n")
+        (tmp_path / synsets.DEVKIT / name).write_bytes(junk)
     with pytest.raises(UserError, match="is not the devkit with data/"):
         found(tmp_path, "val")
 
@@ -599,7 +599,7 @@ def test_parquet_of_something_else_is_refused(data, tmp_path):
 def test_parquet_says_what_it_needs(data, tmp_path, monkeypatch):
     write_parquet(tmp_path, "train", data["train"])
     with monkeypatch.context() as patch:
-        patch.setattr(imagenet.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+        patch.setattr(archives.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
         with pytest.raises(UserError, match=r"0\.0 GB, where 0\.0 GB are free: dirs\.cache"):
             found(tmp_path, "train")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -741,7 +741,7 @@ def test_check_counts_what_the_whole_set_has_and_verifies_archives(data, tmp_pat
     for split, contents in data.items():
         write_original(tmp_path, split, contents)
     meta = {}
-    for name in (*imagenet.ORIGINAL.values(), f"{imagenet.DEVKIT}.tar.gz"):
+    for name in (*imagenet.ORIGINAL.values(), f"{synsets.DEVKIT}.tar.gz"):
         meta[name] = (name, check.hashlib.md5((tmp_path / name).read_bytes()).hexdigest())
     monkeypatch.setattr(torchvision_imagenet, "ARCHIVE_META", meta)
     output, status = verdict(tmp_path, capsys, everything=True)

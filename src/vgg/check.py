@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from vgg.archives import SYNSET
 from vgg.config import UserError, require
 from vgg.data import leave_signals_to_parent
-from vgg.imagenet import SYNSET, NoImages, Split, find
+from vgg.imagenet import NoImages, Split, find
 from vgg.images import Listing, same_classes
 from vgg.pictures import FORMATS, UNREADABLE, Picture
 

@@ -5,61 +5,23 @@ in the cache; only parquet, which has no such ranges, is copied there once. What
 sorted synset ids and the files have the names of the original archives: the same images are the same listing.
 """
 
-import contextlib
-import fcntl
-import glob
-import hashlib
-import io
-import json
 import os
 import re
-import shutil
-import tarfile
-import zlib
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from pathlib import Path
 
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
-
+from vgg.archives import Row, class_tars, copied_parquet, image_tar, indexed, official, shard
 from vgg.config import UserError, require
-from vgg.files import write_whole
-from vgg.images import ENDINGS, Listing, Places, list_folder, looks_like_image
+from vgg.images import Listing, Places, list_folder, looks_like_image
+from vgg.synsets import DEVKIT, SOLUTION, Truth, check_folders, label_names, synset_of, validation_truth
 
-SYNSET = re.compile(r"n\d{8}")
-# n01440764_10026 and ILSVRC2012_val_00000293 are the original names; Hugging Face's go on with the synset id.
-OFFICIAL = re.compile(r"(?P<name>(?P<synset>n\d{8})_\d+|ILSVRC2012_val_\d{8})(_(?P<tail>n\d{8}))?")
 ORIGINAL = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
-KAGGLE, SOLUTION = "ILSVRC/Data/CLS-LOC", "LOC_val_solution.csv"
-DEVKIT = "ILSVRC2012_devkit_t12"
-META, GROUND_TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+KAGGLE = "ILSVRC/Data/CLS-LOC"
 SHARD = re.compile(
     r"(?P<start>(.*[-_.])?(?P<split>train|val|validation)[-_])(?P<number>\d+)(?P<end>(-of-(?P<of>\d+))?\.(tar|parquet))"
 )
-RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]  # an index made by other code is made again
-
-
-class Row(NamedTuple):
-    """An image as its form gives it."""
-
-    source: int  # which of the form's files holds it
-    offset: int  # of its first byte there; 0: that file is the image
-    size: int  # bytes
-    name: str  # of its file
-    label: int | None  # the data's number for its class
-    synset: str | None  # its class, where a folder, an archive or a label file says it
-
-
-class Truth(NamedTuple):
-    """The synset id of validation images by their names without ending, and where that was read."""
-
-    source: str
-    synsets: dict[str, str]
 
 
 class NoImages(UserError):
@@ -148,19 +110,11 @@ def listed(place: Path, rows: list[Row], classes: list[str], files: list[Path]) 
     )
 
 
-def official(name: str) -> re.Match[str] | None:
-    """The parts of a file's name, whatever its folder and ending, where ImageNet's images are called that."""
-    return OFFICIAL.fullmatch(name.rpartition("/")[2].partition(".")[0])
-
-
 def file_name(row: Row) -> str:
     """An image's original name; where it has another, that one, which is only unique within its archive."""
     if match := official(row.name):
         return f"{match['name']}.JPEG"
     return f"{row.source:05d}-{row.name}" if row.offset else row.name
-
-
-# --- which form it is
 
 
 def locate(root: Path, split: str, val: str | None) -> tuple[str, list[Path]] | None:
@@ -216,276 +170,3 @@ def unknown(root: Path, split: str, val: str | None) -> NoImages:
         f"{ORIGINAL[split]}, {KAGGLE}/{split}/, and there and in data/ for shards *{split}…-0000.tar and "
         f"*{split}…-00000-of-….parquet. There is: {listed or 'nothing'}"
     )
-
-
-# --- what says the classes
-
-
-def synset_of(row: Row, files: list[Path], truth: Truth) -> str | None:
-    """By its folder or label, by its name, and by the ground truth. UserError where two of them disagree."""
-    match = official(row.name)
-    by_name = match and (match["tail"] or match["synset"])
-    by_truth = match and truth.synsets.get(match["name"])
-    said = {synset for synset in (row.synset, by_name, by_truth) if synset}
-    if len(said) > 1:
-        sources = {"its folder or label": row.synset, "its name": by_name, truth.source: by_truth}
-        raise UserError(
-            f"{files[row.source]}: {row.name} is of class "
-            + " and ".join(f"{synset} by {source}" for source, synset in sources.items() if synset)
-            + ". The labels are in another order than the sorted synset ids, or the image is in a wrong place"
-        )
-    return next(iter(said), None)
-
-
-def label_names(rows: Iterable[Row], synsets: list[str | None], place: Path) -> dict[int, str]:
-    """Label number -> synset id, where images tell both. UserError where numbers do not follow the synset ids."""
-    names: dict[int, str] = {}
-    for row, synset in zip(rows, synsets, strict=True):
-        if row.label is not None and synset and names.setdefault(row.label, synset) != synset:
-            raise UserError(f"{place}: {row.name} is of class {synset}, its label {row.label} is {names[row.label]}")
-    for (low, one), (high, other) in pairwise(sorted(names.items())):
-        require(
-            one < other,
-            f"{place}: label {low} is {one} and label {high} is {other}, but a label must be a position in the sorted "
-            "synset ids, or nets are scored against wrong classes. Are these the devkit's ILSVRC2012_IDs? Make these "
-            "files again with the sorted order, or use class folders or the original archives",
-        )
-    return names
-
-
-def check_folders(images: Listing, truth: Truth) -> None:
-    """Refuse class folders that the names of their files, or the ground truth, contradict."""
-    if not all(SYNSET.fullmatch(name) or name.isdigit() for name in images.classes):
-        return  # names of one's own have no order of synsets to follow
-    rows = []
-    for file, label in zip(images.files, images.labels, strict=True):
-        name = images.classes[label]
-        rows.append(Row(label, 0, 0, file, *((None, name) if name[0] == "n" else (label, None))))
-    folders = [images.root / name for name in images.classes]
-    label_names(rows, [synset_of(row, folders, truth) for row in rows], images.root)
-
-
-def validation_truth(root: Path) -> Truth:
-    """From Kaggle's solution or from the devkit, a folder or its archive; empty where there is none of them."""
-    kaggle = root.resolve().parents[:3] if root.resolve().name in ("ILSVRC", "CLS-LOC") else ()
-    for solution in (folder / SOLUTION for folder in (root, root / "ILSVRC", *kaggle)):
-        if solution.is_file():
-            return Truth(str(solution), solution_synsets(solution))
-    for place in (root / DEVKIT, root / f"{DEVKIT}.tar.gz"):
-        if (place / GROUND_TRUTH).is_file() or place.is_file():
-            return Truth(str(place), devkit_synsets(place))
-    return Truth("", {})
-
-
-def solution_synsets(path: Path) -> dict[str, str]:
-    """Kaggle's rows are `ILSVRC2012_val_00048981,n03995372 85 1 499 272`, with four numbers for each object."""
-    found: dict[str, str] = {}
-    with open(path, errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            name, _, objects = line.strip().partition(",")
-            if name in ("", "ImageId"):
-                continue
-            synset = objects.partition(" ")[0]
-            require(SYNSET.fullmatch(synset) is not None, f"{path}, line {number}: {line[:60]!r} names no synset id")
-            require(found.setdefault(name, synset) == synset, f"{path}, line {number}: {name} has two classes")
-    return found
-
-
-@contextlib.contextmanager
-def devkit_file(place: Path, name: str) -> Iterator[BinaryIO]:
-    """A file of the devkit, a folder or its archive. UserError where it is not there or not what it should be."""
-    try:
-        if place.is_dir():
-            yield io.BytesIO((place / name).read_bytes())
-        else:
-            with tarfile.open(place) as archive:
-                yield io.BytesIO(archive.extractfile(f"{DEVKIT}/{name}").read())
-    except (OSError, EOFError, KeyError, ValueError, TypeError, tarfile.TarError, zlib.error, MatReadError) as error:
-        raise UserError(f"{place} is not the devkit with {name}: {error}") from error
-
-
-def devkit_ids(place: Path) -> dict[int, str]:
-    """ILSVRC2012_ID -> synset id of the 1,000 classes."""
-    with devkit_file(place, META) as file:
-        rows = loadmat(file, squeeze_me=True)["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if row["num_children"] == 0}
-
-
-def devkit_synsets(place: Path) -> dict[str, str]:
-    """Line i of the ground truth is the ILSVRC2012_ID of validation image i."""
-    ids = devkit_ids(place)
-    with devkit_file(place, GROUND_TRUTH) as file:
-        lines = enumerate(file.read().split(), start=1)
-        return {f"ILSVRC2012_val_{number:08d}": ids[int(line)] for number, line in lines}
-
-
-# --- what is in archives
-
-
-def members(file: BinaryIO, where: str, start: int = 0, end: int | None = None) -> Iterator[tuple[str, int, int]]:
-    """(name, offset in `file`, size in bytes) of every file in the uncompressed tar at `start` … `end`, no hidden ones.
-
-    Only headers are read. UserError where it does not end as a tar does: half of one must not pass for a whole.
-    """
-    try:
-        file.seek(start)
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                if member.isreg() and PurePosixPath(member.name).name[0] != ".":
-                    yield member.name, member.offset_data, member.size
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE) or (end is not None and tar.offset >= end):
-                raise tarfile.ReadError("its end is missing")
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(
-            f"{where} is not a whole, uncompressed tar: {error}. Was it cut short? Copy or download it again"
-        ) from error
-
-
-def image_tar(
-    file: BinaryIO, where: str, source: int, start: int = 0, end: int | None = None, synset: str | None = None
-) -> Iterator[Row]:
-    """A tar of images; those of one class where `synset` says it."""
-    for name, offset, size in members(file, where, start, end):
-        if PurePosixPath(name).suffix.lower() in ENDINGS:
-            yield Row(source, offset, size, PurePosixPath(name).name, None, synset)
-
-
-def class_tars(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
-    """A tar of one tar of images a class, n01440764.tar."""
-    for name, start, size in members(file, where):
-        if name.endswith(".tar"):
-            yield from image_tar(file, f"{where}: {name}", source, start, start + size, PurePosixPath(name).stem)
-
-
-def shard(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
-    """WebDataset: with KEY.jpg go KEY.cls, a number, and KEY.json, of which label, wnid and filename are read."""
-    samples: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-    for name, offset, size in members(file, where):
-        folder, slash, base = name.rpartition("/")
-        stem, _, ending = base.partition(".")
-        parts = samples[folder + slash + stem]
-        require(ending.lower() not in parts, f"{where} holds {name} twice")
-        parts[ending.lower()] = offset, size
-
-    def content(offset: int, size: int) -> str:
-        file.seek(offset)
-        return file.read(size).decode().strip()
-
-    for key, parts in samples.items():
-        images = [place for ending, place in parts.items() if f".{ending}" in ENDINGS]
-        if not images:
-            continue
-        require(len(images) == 1, f"{where} holds {len(images)} images {key}")
-        try:
-            about = json.loads(content(*parts["json"])) if "json" in parts else {}
-            said = content(*parts["cls"]) if "cls" in parts else about.get("label")
-            synset = said if SYNSET.fullmatch(str(said)) else about.get("wnid")
-            label = None if said in (None, synset) else int(said)
-            if label is not None and label < 0:
-                raise ValueError(f"{label} stands for no class")
-            name = about.get("filename")
-            name = name if name and official(name) else key
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{where}: the label of {key} cannot be read: {error}") from error
-        yield Row(source, *images[0], name, label, synset)
-
-
-def indexed(
-    files: list[Path], cache: Path, split: str, read: Callable[[BinaryIO, str, int], Iterable[Row]]
-) -> list[Row]:
-    """The rows of these archives: read from their headers once, then from an index in the cache.
-
-    The index knows their paths, sizes and times of change: where one is replaced, it is made again.
-    """
-    state = [RECIPE, *([str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
-    kept = cache / "index" / f"{digest(files[0].parent)}-{split}.json"
-    with alone(kept):
-        if kept.is_file():
-            content = json.loads(kept.read_bytes())
-            if content["of"] == state:
-                return [Row(*row) for row in content["rows"]]
-        what = f"{len(files):,} archives in {files[0].parent}" if len(files) > 1 else files[0]
-        print(f"reading the headers of {what}, once", flush=True)
-        rows: list[Row] = []
-        for number, path in enumerate(files):
-            with open(path, "rb") as file:
-                rows += read(file, str(path), number)
-        with write_whole(kept) as file:
-            file.write(json.dumps({"of": state, "rows": rows}).encode())
-        return rows
-
-
-def copied_parquet(files: list[Path], cache: Path) -> list[Path]:
-    """Tar shards in the cache with the images of these files, each written whole or not at all.
-
-    UserError where pyarrow is missing, the disk has no room, or a file is not Hugging Face's with image and label.
-    """
-    folder = cache / "parquet" / digest(files[0].parent)
-    states = [file.stat() for file in files]
-    tars = [
-        folder / f"{file.stem}-{state.st_size}-{state.st_mtime_ns}.tar"
-        for file, state in zip(files, states, strict=True)
-    ]
-    with alone(folder / "tars"):
-        missing = [(file, tar) for file, tar in zip(files, tars, strict=True) if not tar.is_file()]
-        if not missing:
-            return tars
-        need, free = 1.05 * sum(file.stat().st_size for file, _ in missing), shutil.disk_usage(folder).free
-        what = (
-            f"parquet cannot be read image by image: {len(missing):,} files in {files[0].parent} are copied once to "
-            f"{folder}, {need / 1e9:.1f} GB"
-        )
-        require(need < free, f"{what}, where {free / 1e9:.1f} GB are free: dirs.cache=FOLDER names another place")
-        print(what, flush=True)
-        for file, tar in missing:
-            for outdated in folder.glob(f"{glob.escape(file.stem)}-*.tar"):
-                outdated.unlink()
-            with write_whole(tar) as out, tarfile.open(fileobj=out, mode="w") as archive:
-                for name, content in parquet_members(file):
-                    member = tarfile.TarInfo(name)
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-    return tars
-
-
-def parquet_members(file: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of a shard's members: KEY.jpg and KEY.cls for each row of image {bytes, path} and label."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError(f"{file} needs pyarrow to be read: python -m pip install pyarrow") from error
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-        columns = table.schema_arrow.names
-        require({"image", "label"} <= set(columns), f"{file} has columns {', '.join(columns)}, not image and label")
-        number = 0
-        for batch in table.iter_batches(64, columns=["image", "label"]):
-            for row in batch.to_pylist():
-                image = row["image"] if isinstance(row["image"], dict) else {}
-                require(
-                    bool(image.get("bytes")) and row["label"] is not None,
-                    f"{file}: row {number} lacks its image's bytes or its label",
-                )
-                match = official(image.get("path") or "")
-                key = match[0] if match else f"{number:07d}"
-                yield f"{key}.jpg", image["bytes"]
-                yield f"{key}.cls", str(row["label"]).encode()
-                number += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is not a whole parquet file: {error}") from error
-
-
-def digest(folder: Path) -> str:
-    """What the cache calls a folder."""
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One at a time of the ranks and runs that want `path`: the first one writes it, the others find it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

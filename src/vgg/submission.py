@@ -10,7 +10,7 @@ import numpy as np
 
 from vgg.config import EvaluateConfig, require
 from vgg.files import write_whole
-from vgg.imagenet import devkit_ids
+from vgg.synsets import devkit_ids
 
 
 def ilsvrc_ids(cfg: EvaluateConfig) -> dict[str, int]:
