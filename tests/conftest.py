@@ -119,6 +119,7 @@ def evaluation(**more):
         "crop": [56],
         "width": [0.125],
         "seed": [1],
+        "source_sha256": [None],
         "top1": 20.0,
         "top5": 1.0,
         "top1_interval": [18.0, 22.0],

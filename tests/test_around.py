@@ -10,19 +10,22 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import append, composed, evaluation
+from conftest import TINY, append, composed, evaluation
 from test_network import close, fc_net, image, inputs_of
 from torch import nn
+from torch.nn import functional
 
-from vgg import plan, published, report_charts, tables, training
+from vgg import plan, published, report_charts, results, tables, training
 from vgg.around import COLUMNS, make
-from vgg.callbacks import Steps
+from vgg.callbacks import Checkpoints, Interrupted, Steps
 from vgg.config import UserError
+from vgg.evaluation import posteriors
 from vgg.initialise import draw
 from vgg.inspection import Lacking
 from vgg.module import Classifier
-from vgg.nets import LIBRARY, OURS, SMALLEST_CROP
+from vgg.nets import LIBRARY, MODELS, OURS, SMALLEST_CROP
 from vgg.network import Network
+from vgg.runs import Run
 
 # Million parameters and multiply-adds of 1,000 classes at 224.
 SIZES = {
@@ -140,6 +143,13 @@ def test_every_published_net_has_a_file_with_its_hash_and_timms_have_imagenets_m
             assert (about.mean, about.std) == (published.TORCHVISION_MEAN, published.TORCHVISION_STD)
 
 
+def test_the_deviation_is_folded_into_senet_154s_deeper_stem():
+    state = {"conv1.0.weight": torch.ones(1, 3, 1, 1), "conv1.1.running_mean": torch.ones(1)}
+    found = published.from_library(state | {"conv1.1.running_var": torch.ones(1)}, "senet154")
+    assert set(found) - {"mean"} <= set(shaped("senet154").state_dict())
+    assert not (found["trunk.conv1.0.weight"] == 1).any()
+
+
 def test_densenets_file_has_names_of_an_older_form():
     key = "features.denseblock1.denselayer1.norm1.weight"
     state = OrderedDict((name, torch.ones(2)) for name in (key.replace("norm1", "norm.1"), "classifier.bias"))
@@ -158,6 +168,80 @@ def test_alexnet_and_zfnet_are_dense_by_their_fc_layers_as_convolutions(name):
         for i, j in ((0, 0), (2, 1)):
             close(found[:, :, i, j], fc_net(net, features[:, :, i : i + net.window, j : j + net.window]))
         assert net.score_map(x[:, :, :112, :112]).shape[2:] == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "zfnet", "googlenet", "resnet18", "densenet121"])
+def test_a_cell_of_the_score_map_looks_where_it_is_said_to(name, monkeypatch):
+    """The middle of the gradient of one cell, in equal weights and with means in the place of maxima."""
+    net = make(name, 2, 112, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+
+    def mean_pool(x, kernel, stride, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        return functional.avg_pool2d(x, kernel, stride, padding, ceil_mode)
+
+    monkeypatch.setattr(functional, "max_pool2d", mean_pool)
+    pixels = torch.ones(1, 3, 384, 384, requires_grad=True)
+    scores = net.score_map(pixels)
+    cell = scores.shape[2] // 2
+    (gradient,) = torch.autograd.grad(scores[0, 0, cell, cell], pixels)
+    seen = gradient.abs().sum((0, 1, 2))
+    middle = float((seen * torch.arange(384)).sum() / seen.sum())
+    assert middle == pytest.approx(32 * cell + (net.cell - 1) / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "zfnet", "googlenet", "resnet18", "densenet121", "seresnet50"])
+def test_every_net_is_evaluated_on_crops(name):
+    net = make(name, 3, 112, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
+    if name in COLUMNS:
+        draw(net, "kaiming", 1)
+    x = image(1, 3, 144, 120)
+    corners = [(0, 0), (0, 8), (32, 0), (32, 8), (16, 4)]
+    stacked = torch.cat([x[:, :, top : top + 112, left : left + 112] for top, left in corners])
+    with torch.inference_mode():
+        expected = net(torch.cat([stacked, stacked.flip(3)])).softmax(1).mean(0, keepdim=True)
+        close(posteriors(net, x, "tencrop"), expected)
+        if net.dense:
+            maps = net.score_map(torch.cat([x, x.flip(3)]))
+            close(posteriors(net, x, "dense"), maps.mean(dim=(2, 3)).softmax(1).mean(0, keepdim=True))
+
+
+def test_pools_round_as_published_whatever_an_evaluation_says_of_table_1s():
+    net = make("zfnet", 3, 112, 1 / 16).eval()
+    net.ceil_mode = False
+    assert net.score_map(image(1, 3, 128, 192)).shape[2:] == (1, 3)
+    own = composed("model=zfnet", "train_scale=S256")
+    run = SimpleNamespace(name="digits/zfnet-256", config=lambda: own, record=lambda: {"weights_sha256": ""})
+    for given in ("false", "true"):
+        asked = composed("eval=table3", f"ceil_mode={given}", evaluate=True)
+        with pytest.raises(UserError, match="about Table 1's nets, not about digits/zfnet-256"):
+            results.arrays_under(asked, run, SimpleNamespace(sha256=""), ["dense"], [256])
+
+
+def test_lenet_5_is_not_evaluated_dense():
+    own = composed("model=lenet5", "train_scale=S256")
+    run = SimpleNamespace(name="digits/lenet5-256", config=lambda: own, record=lambda: {"weights_sha256": ""})
+    asked, images = composed("eval=table3", evaluate=True), SimpleNamespace(sha256="")
+    with pytest.raises(UserError, match="digits/lenet5-256 cannot be dense, its input is fixed: eval_method=multicrop"):
+        results.arrays_under(asked, run, images, ["dense"], [256])
+    (array,) = results.arrays_under(asked, run, images, ["multicrop"], [256])
+    assert (array.key.view, array.key.q) == ("multicrop", 256)
+
+
+def test_a_net_with_batch_normalisation_resumes_inside_an_epoch_bit_for_bit(scenes, tmp_path, monkeypatch):
+    options = (*TINY, "model=resnet18", "train_scale=S256", f"data.root={scenes}", "data.width=1", "logger=csv")
+    cfg = composed(*options, "data.batch=28", "data.epochs=2", "data.lr=0.01", "model.dropout=0", "trainer.workers=0")
+    whole, parts = (Run.named("scenes/resnet18-256", tmp_path / name) for name in ("whole", "parts"))
+    for run in (whole, parts):
+        run.prepare(cfg, None)
+    training.fit(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "asked_to_stop", lambda callbacks, trainer: 15 * (trainer.global_step == 5))
+        with pytest.raises(Interrupted):
+            training.fit(parts)
+    training.fit(parts)
+    assert parts.record()["weights_sha256"] == whole.record()["weights_sha256"]
 
 
 def test_alexnets_layers_have_the_published_sizes():
@@ -269,18 +353,21 @@ def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command
         evaluation(runs=[f"digits/{cell}"], cells=[cell], top1=top1, seed=[2 if "seed2" in cell else 1], **alone)
         for cell, top1 in cells
     ]
-    append(runs, vgg, *others, evaluation(runs=["digits/A-256"], cells=["A-256"], ceil_mode=[True]))
+    of_file = evaluation(runs=["torchvision/resnet34"], cells=["resnet34-256"], source_sha256=["of the file"], **alone)
+    append(runs, vgg, *others, of_file, evaluation(runs=["digits/A-256"], cells=["A-256"], ceil_mode=[True]))
     shown = list(csv.reader(tables.rendered("digits", runs, "csv").splitlines()))
     found = {row[1]: row[2:] for row in shown if row[0].startswith("The networks around it")}
     assert found["resnet18"][:4] == ["2015", "11.18", "129.08", "256, centre crop, Q = 256"]
     assert found["resnet18"][4] == "31.0 ± 1.4"
+    assert found["resnet34"][3] == "published, centre crop, Q = 256"
     assert found["alexnet"] == ["2012", *"–" * 5, "40.7", *"–" * 3, "18.2", "–", "–"]
     assert found["googlenet"][6::4][:2] == ["–", "7.9"]
     assert found["D"][4:8] == ["20.0", "18.0–22.0", "24.4", "-4.4"]
     assert found["A"][4] == "–"  # its pools rounded up
     assert "D: python evaluate.py eval=fused" in tables.rendered("digits", runs, "text")
-    scale, chart = report_charts.operations_chart(others)
+    drawn = evaluation(runs=["digits/zfnet-256-glorot"], cells=["zfnet-256-glorot"], **alone)
+    scale, chart = report_charts.operations_chart([*others, of_file, drawn])
     assert scale == "S = 256, centre crop, Q = 256"
-    assert "resnet18" in chart
+    assert {net for net in MODELS if f"{net}<" in chart} == {"resnet18", "lenet5", "zfnet"}
     with pytest.raises(Lacking, match="two nets"):
         report_charts.operations_chart([vgg])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vgg.config import UserError
 from vgg.nets import LIBRARY
-from vgg.network import STRIDE, TABLE_1, VGG, FullyConnected, Network, lrn
+from vgg.network import TABLE_1, VGG, FullyConnected, Network, lrn
 
 # Convolutions with their ReLU as "filter/stride+padding-channels", :2 where each half of the channels sees only its
 # half of those before; LRN; and M, a max pool of 3x3 and stride 2. Krizhevsky's "224" gives his 55x55 only with a
@@ -30,6 +30,9 @@ C3 = tuple(
 )
 LENET_SIDE = 32
 GREY_DEVIATION = 58.0  # of ImageNet's pixels, in 0..255: LeNet-5's input has a variance of about 1
+# Where the middle of the first cell of a library's map is, in pixels; the next one's is 32 further on. At 0 in the nets
+# that pad alike on both sides; DenseNet's transitions and GoogLeNet's pools do not.
+FIRST_CELL = {"densenet121": 14, "googlenet": 22}
 HEADS = ("avgpool", "global_pool", "dropout", "fc", "classifier")  # what the libraries' nets have after their last map
 
 
@@ -44,13 +47,15 @@ class AlexNet(FullyConnected):
 
     def __init__(self, name: str, classes: int, crop: int, width: float, dropout: float):
         super().__init__(classes, crop)
-        self.column, self.ceil_mode = COLUMNS[name].split(), name == "zfnet"
+        self.column, self.rounds_up = COLUMNS[name].split(), name == "zfnet"
         if name != "zfnet":
             self.biases_of_one = ("conv2", "conv4", "conv5", "fc6", "fc7")
         channels, side, number = 3, crop, 0
+        middle, step = 0, 1  # of what the first unit of a map sees, and from one unit to the next, in pixels
         for entry in self.column:
             if entry == "M":
-                side = -(-(side - 3) // 2) + 1 if self.ceil_mode else (side - 3) // 2 + 1
+                middle, step = middle + step, 2 * step
+                side = -(-(side - 3) // 2) + 1 if self.rounds_up else (side - 3) // 2 + 1
             elif entry != "LRN":
                 number += 1
                 shape, _, outputs = entry.partition("-")
@@ -60,15 +65,17 @@ class AlexNet(FullyConnected):
                 how = {"stride": stride, "padding": padding, "groups": int(groups or 1)}
                 self.add_module(f"conv{number}", nn.Conv2d(channels, wide, kernel, **how))
                 channels, side = wide, (side + 2 * padding - kernel) // stride + 1
+                middle, step = middle + (kernel // 2 - padding) * step, stride * step
         if side < 1:
             raise ValueError(f"crop={crop} is too small for {name}")
+        self.cell = 2 * middle + (side - 1) * step + 1
         self.add_fc_layers(channels, side, width, dropout)
 
     def last_map(self, x: Tensor) -> Tensor:
         x, number = self.centred(x), 0
         for entry in self.column:
             if entry == "M":
-                x = F.max_pool2d(x, 3, 2, ceil_mode=self.ceil_mode)
+                x = F.max_pool2d(x, 3, 2, ceil_mode=self.rounds_up)
             elif entry == "LRN":
                 x = lrn(x)
             else:
@@ -143,7 +150,7 @@ class Pooled(Network):
 
     def __init__(self, name: str, classes: int, crop: int, dropout: float):
         super().__init__(classes, crop)
-        self.name, self.dropout, self.cell = name, dropout, STRIDE
+        self.name, self.dropout, self.cell = name, dropout, 2 * FIRST_CELL.get(name, 0) + 1
         self.reset()
         self.descriptor = self.fc.in_features
 
@@ -157,7 +164,7 @@ class Pooled(Network):
         self.fc = net.classifier if self.name == "densenet121" else net.fc
 
     def features(self, x: Tensor) -> Tensor:
-        """The last map; cell (i, j) is that of the 32x32 pixels at (32 i, 32 j)."""
+        """The last map, a cell every 32 pixels, the first with its middle at `FIRST_CELL`."""
         return self.trunk(self.centred(x))
 
     def score_map(self, x: Tensor) -> Tensor:

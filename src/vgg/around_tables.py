@@ -47,14 +47,16 @@ def sizes(line: Line) -> tuple[int, int]:
 def alone(lines: list[Line]) -> dict[str, dict[tuple[str, ...], list[Line]]]:
     """Net -> (training scale and variant, views, test scales) -> evaluations of it alone, the last for each seed.
 
-    With the paper's settings only: the soft-max last, pools that round down.
+    With the paper's settings only: the soft-max last, pools that round down. "published" stands in the place of the
+    training scale of weights that were not trained here.
     """
     found: dict[str, dict[tuple[str, ...], dict[int, Line]]] = defaultdict(lambda: defaultdict(dict))
     for line in lines:
         cell = without_seed(line["cells"][0])
         if len(line["runs"]) == 1 and line["softmax"] == "last" and not line["ceil_mode"][0] and CELL.match(cell):
             net = CELL.match(cell)["model"]
-            how = cell.removeprefix(f"{net}-"), method_name(line["views"]), ", ".join(map(str, sorted(line["q"][0])))
+            trained = "published" if any(line["source_sha256"]) else cell.removeprefix(f"{net}-")
+            how = trained, method_name(line["views"]), ", ".join(map(str, sorted(line["q"][0])))
             found[net][how][line["seed"][0]] = line
     return {net: {how: list(own.values()) for how, own in each.items()} for net, each in found.items()}
 
@@ -86,11 +88,11 @@ def table(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
         row = published_errors(net)
         cells = [net, str(year), *counts, *name, *errors(row, ours, "top1"), *errors(row, ours, "top5")]
         body.append([*cells, str(len(ours)) if ours else "–"])
-    return ["net", "year", "million parameters", "multiply-adds", "evaluation", *ERRORS], body
+    return ["net", "year", "million parameters", "million multiply-adds", "evaluation", *ERRORS], body
 
 
 def commands(lines: list[Line]) -> str:
     """What made each row of `table`."""
     ours = {net: best(own)[1] for net, own in alone(lines).items() if net in YEARS}
     rows = [f"{net}: {ours[net][-1].get('command', '–')}" for net in YEARS if net in ours]
-    return "\n".join(["Multiply-adds in millions, of a training crop. The rows' commands:", *(rows or ["–"])])
+    return "\n".join(["Multiply-adds are those of a training crop. The rows' commands:", *(rows or ["–"])])

@@ -105,11 +105,12 @@ class FiniteLoss(Callback):
         self.recent.clear()
         for number, loss in enumerate(losses, start=first):
             if not math.isfinite(loss):
-                rate = trainer.optimizers[0].param_groups[0]["lr"]
+                rate, own = trainer.optimizers[0].param_groups[0]["lr"], trainer.lightning_module.cfg.init.draw == "own"
+                weights = "" if own else " or other random weights (init=glorot, init=std001)"
                 step = number // trainer.accumulate_grad_batches + 1
                 raise UserError(
                     f"the loss is {loss} at step {step}, learning rate {rate:g}, last finite loss {self.last_finite:g}."
-                    " Try a lower learning rate (data.lr=…) or other random weights (init=glorot, init=std001)"
+                    f" Try a lower learning rate (data.lr=…){weights}"
                 )
             self.last_finite = loss * trainer.accumulate_grad_batches
 

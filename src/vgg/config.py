@@ -211,9 +211,9 @@ class Dirs:
 @dataclass
 class Plan:
     dry_run: bool  # print the plan, with what is missing and how long it may take, and stop
-    images_per_second: float | None = (
-        None  # net D's training speed, for that estimate; null: as finished runs were measured
-    )
+    # The training speed of net D, or of model= where that is not of Table 1, for that estimate; null: as finished runs
+    # on this data were measured.
+    images_per_second: float | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -9,6 +9,7 @@ from vgg import digits
 from vgg.around import make
 from vgg.config import EvaluateConfig, TrainConfig
 from vgg.images import listing
+from vgg.nets import OF_TABLE_1
 from vgg.plan import Step
 from vgg.runs import Run
 
@@ -61,7 +62,8 @@ def estimated_seconds(steps: list[Step], cfg: TrainConfig) -> dict[str, float] |
     """
     speeds = measured_speeds(cfg)
     if cfg.plan.images_per_second is not None:
-        speeds = {multiply_adds(cfg, "D"): cfg.plan.images_per_second}
+        net = "D" if cfg.model.name in OF_TABLE_1 else cfg.model.name
+        speeds = {multiply_adds(cfg, net): cfg.plan.images_per_second}
     if not speeds:
         return None
     count, seconds = images(cfg, "train"), {}

@@ -56,7 +56,7 @@ class Network(nn.Module):
     def __init__(self, classes: int, crop: int):
         super().__init__()
         self.classes, self.crop = classes, crop
-        self.cell = crop  # side in pixels of the window that one cell of the score map stands for
+        self.cell = crop  # side in pixels of the window at (0, 0) in whose middle the score map's first cell looks
         self.register_buffer("mean", torch.zeros(3))
 
     def centred(self, x: Tensor) -> Tensor:

@@ -82,8 +82,9 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
         own.model.name not in NOT_DENSE or not {"dense", *DESCRIPTORS}.intersection(views),
         f"{run.name} cannot be dense, its input is fixed: eval_method=multicrop, tencrop or center",
     )
+    ours = own.model.name in OF_TABLE_1
+    require(cfg.ceil_mode is None or ours, f"ceil_mode={cfg.ceil_mode} is about Table 1's nets, not about {run.name}")
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
-    require(not ceil_mode or own.model.name in OF_TABLE_1, f"ceil_mode is of Table 1's nets, not of {run.name}")
     window = map_side(own.data.crop, own.model.ceil_mode)
     require(
         map_side(own.data.crop, ceil_mode) == window or (ceil_mode and {"dense", *DESCRIPTORS}.issuperset(views)),
