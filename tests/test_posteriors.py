@@ -2,9 +2,13 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from conftest import composed
 
+from vgg import results
 from vgg.config import UserError
-from vgg.posteriors import Key, correct, interval, load, mean, read, save
+from vgg.images import list_folder
+from vgg.posteriors import Key, correct, interval, left_out, load, mean, read, save
+from vgg.runs import Run
 
 KEY = Key("w" * 64, "i" * 64, "dense", 256, "last", False, "32-true")
 OTHER = Key("v" * 64, "j" * 64, "multicrop", 384, "first", True, "bf16-mixed", "other")
@@ -143,3 +147,25 @@ def test_another_value_of_any_field_is_another_file(tmp_path, field):
 def test_the_same_key_is_the_same_file_under_the_cache(tmp_path):
     assert replace(KEY).path(tmp_path) == KEY.path(tmp_path)
     assert KEY.path(tmp_path).parent == tmp_path / "posteriors"
+
+
+def test_an_array_that_leaves_out_an_image_that_can_be_read_by_now_is_computed_again(root, monkeypatch):
+    images, asked = list_folder(root), []
+    array = results.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
+    monkeypatch.setattr(results, "compute", lambda cfg, run, tasks: asked.extend(tasks))
+    covered = np.ones(len(images), dtype=bool)
+    for index, expected in ((None, 0), (3, 1)):
+        covered[index if index is not None else []] = False
+        save(array.path, rows(len(images), 3), covered)
+        results.compute_missing(composed(evaluate=True), [array], images)
+        assert len(asked) == expected
+    assert left_out(array.path) == [3]
+    images.path(3).write_bytes(b"no image")
+    results.compute_missing(composed(evaluate=True), [array], images)
+    assert len(asked) == 1
+
+
+def test_published_weights_that_are_not_here_yet_are_named_with_what_fetches_them(tmp_path):
+    cfg = composed("runs=[torchvision/D]", f"dirs.runs={tmp_path}", evaluate=True)
+    with pytest.raises(UserError, match="model=D weights=torchvision in the place of runs="):
+        results.evaluated_runs(cfg)

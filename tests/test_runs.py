@@ -1,3 +1,4 @@
+import errno
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,15 @@ def test_a_lock_is_released_with_its_last_holder(tmp_path):
         pass
     with run.lock() as descriptor:
         assert descriptor > 2
+
+
+def test_a_disk_without_locks_is_said_to_be_one(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match="a disk without locks"), Run.named("digits/A-256", tmp_path).lock():
+        pass
 
 
 def test_eval_presets_are_combinations_of_two_groups_and_an_explicit_group_wins():

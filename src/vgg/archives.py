@@ -1,7 +1,5 @@
 """Images in archives, each as the range of its bytes there: uncompressed tars and shards, and parquet by a copy."""
 
-import contextlib
-import fcntl
 import glob
 import hashlib
 import io
@@ -15,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from vgg.config import UserError, require
-from vgg.files import write_whole
+from vgg.files import alone, write_whole
 from vgg.images import ENDINGS
 
 SYNSET = re.compile(r"n\d{8}")
@@ -198,12 +196,3 @@ def parquet_members(file: Path) -> Iterator[tuple[str, bytes]]:
 def digest(folder: Path) -> str:
     """What the cache calls a folder."""
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One at a time of the ranks and runs that want `path`: the first one writes it, the others find it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -46,13 +46,18 @@ def save(path: Path, rows: np.ndarray, covered: np.ndarray) -> None:
         np.savez(file, rows=rows, covered=covered)
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, covered) as they were saved. Raises UserError where the file is damaged."""
+def read(path: Path, *names: str) -> tuple[np.ndarray, ...]:
+    """(rows, covered) as they were saved, or what is named of them. Raises UserError where the file is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return file["rows"], file["covered"]
+            return tuple(file[name] for name in names or ("rows", "covered"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged or gone: remove it and run the same command again") from error
+
+
+def left_out(path: Path) -> list[int]:
+    """The images that an array does not cover. Raises UserError where the file is damaged."""
+    return np.flatnonzero(~read(path, "covered")[0]).tolist()
 
 
 def load(path: Path, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ runs/<data>/results.jsonl holds every evaluation made here; results/ holds the p
 Appendix B's evaluations are in transfer.py, and share the arrays and what is said of a line's origin.
 """
 
+import contextlib
 import json
 import tempfile
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
 from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.files import alone
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
-from vgg.nets import NOT_DENSE, OF_TABLE_1
+from vgg.nets import NOT_DENSE, OF_TABLE_1, PUBLISHED
+from vgg.pictures import UNREADABLE, Picture
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
@@ -47,6 +50,11 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
     require(len(set(cfg.runs)) == len(cfg.runs) > 0, "runs is empty or names a run twice")
     runs = [Run.named(name, cfg.dirs.runs, cfg.data) for name in cfg.runs]
     missing = [run for run in runs if not run.finished]
+    for source, _, net in (run.name.partition("/") for run in missing):
+        require(
+            net not in PUBLISHED.get(source, ()),
+            f"{source}/{net} is not here yet: model={net} weights={source} in the place of runs= fetches it",
+        )
     require(not missing, "not trained, or not finished: " + ", ".join(f"{run.name} ({run.folder})" for run in missing))
     return runs
 
@@ -107,19 +115,36 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
     return arrays
 
 
-def compute_missing(cfg: EvaluateConfig, arrays: list[Array]) -> None:
-    """Have the arrays that are not stored yet computed, one process a run."""
+def is_missing(array: Array, images: Listing) -> bool:
+    """Whether it is not stored, or leaves out an image that can be read by now: a disk has its moments."""
+    return not array.path.is_file() or any(readable(images, index) for index in posteriors.left_out(array.path))
+
+
+def readable(images: Listing, index: int) -> bool:
+    with contextlib.suppress(*UNREADABLE):
+        Picture(images.read(index)).pixels()
+        return True
+    return False
+
+
+def compute_missing(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> None:
+    """Have the missing arrays computed, one process a run, and by one of the commands that want them."""
     require(
         cfg.trainer.launch != "torchrun" or cfg.trainer.num_nodes == 1,
         "evaluate.py runs on one machine, or on several in a Slurm allocation (trainer=slurm)",
     )
-    missing = [array for array in arrays if not array.path.is_file()]
-    for run in dict.fromkeys(array.run for array in missing):
-        tasks = [
-            {"view": array.key.view, "q": array.key.q, "path": str(array.path)} for array in missing if array.run == run
-        ]
-        print(f"{run.name}: " + ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks), flush=True)
-        compute(cfg, run, tasks)
+    for run in dict.fromkeys(array.run for array in arrays if is_missing(array, images)):
+        own = [array for array in arrays if array.run == run]
+        with alone(own[0].path.with_name(own[0].key.weights)):
+            tasks = [
+                {"view": array.key.view, "q": array.key.q, "path": str(array.path)}
+                for array in own
+                if is_missing(array, images)
+            ]
+            shown = ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks)
+            if tasks:
+                print(f"{run.name}: {shown}", flush=True)
+                compute(cfg, run, tasks)
 
 
 def compute(cfg: EvaluateConfig, run: Run, tasks: list[dict[str, Any]], **more: Any) -> None:
@@ -220,7 +245,7 @@ def stored(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> tuple[l
 
     Raises UserError listing the others, unless they may be skipped.
     """
-    compute_missing(cfg, arrays)
+    compute_missing(cfg, arrays, images)
     loaded, named = [], set()
     for array in arrays:
         rows, covered = posteriors.load(array.path, len(images))

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, UserError, require
-from vgg.files import write_whole
+from vgg.files import flock, write_whole
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
 NOT_IDENTITY = (
@@ -178,10 +178,10 @@ class Run:
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 print(f"{self.name}: another process trains it, waiting", flush=True)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
             os.close(descriptor)

@@ -141,13 +141,11 @@ def score(request: Path) -> None:
             else:
                 scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
             trainer.test(scoring, loader, verbose=False)
-            shards = [Path(f"{task.path}.rank{rank}") for rank in range(trainer.world_size)]
+            shards = [request.with_name(f"rank{rank}.npz") for rank in range(trainer.world_size)]
             scoring.save(shards[trainer.global_rank])
             trainer.strategy.barrier()
             if trainer.is_global_zero:
                 scoring.merge(shards, Path(task.path))
-                for shard in shards:
-                    shard.unlink()
             trainer.strategy.barrier()
-            if not cfg.data.skip_corrupt and not posteriors.read(Path(task.path))[1].all():
+            if not cfg.data.skip_corrupt and posteriors.left_out(Path(task.path)):
                 break
