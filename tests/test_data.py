@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import decode, noise
+from conftest import composed, decode, noise
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from vgg.config import UserError
-from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, training_colours
+from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, decoding_workers, training_colours
 from vgg.images import Listing, list_folder
 from vgg.pictures import UNREADABLE, Picture
 from vgg.transforms import rescale
@@ -89,6 +89,25 @@ def test_a_loader_starts_where_it_is_told_and_takes_every_epoch_once(root, worke
     for number, alphas in enumerate(found):
         keys = [key for row in list(order)[3 if number == 0 else 0 :] for key in row]
         assert torch.equal(alphas, torch.stack([crops[key][2] for key in keys]))
+
+
+@pytest.mark.parametrize(
+    ("how", "ranks", "cores", "of_srun", "workers"),
+    [
+        (("trainer=cpu",), 1, 2, None, 0),
+        (("trainer=ddp", "trainer.devices=8"), 8, 96, None, 10),
+        (("trainer=slurm", "trainer.devices=8", "trainer.num_nodes=2"), 16, 96, None, 10),
+        (("trainer=slurm", "trainer.devices=8", "trainer.num_nodes=2"), 16, 96, "6", 4),
+        (("trainer=gpu",), 1, 96, None, 16),
+        (("trainer=gpu", "trainer.workers=3"), 1, 96, None, 3),
+    ],
+)
+def test_decoding_has_the_cores_that_a_rank_may_use_but_two(how, ranks, cores, of_srun, workers, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if of_srun:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", of_srun)
+    assert decoding_workers(composed(*how).trainer, ranks) == workers
 
 
 def test_fewer_images_than_a_batch_are_refused():

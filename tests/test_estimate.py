@@ -30,6 +30,7 @@ def test_a_given_speed_is_net_ds_and_other_nets_need_time_by_their_multiply_adds
 def test_the_speed_of_a_finished_run_is_taken_as_measured_and_scaled_for_other_nets(tmp_path):
     finished(tmp_path, "A-256", 500.0)
     finished(tmp_path, "B-256", 9.0, "data.width=0.25")  # another width says nothing
+    finished(tmp_path, "C-256", 9.0, "trainer=ddp", "trainer.devices=8")  # nor do other devices
     found = seconds("model=D", "train_scale=S384", f"dirs.runs={tmp_path}")
     assert set(found) == {"digits/D-256", "digits/D-384"}
     cost = {net: estimate.multiply_adds(composed(f"model={net}")) for net in "AD"}
@@ -68,6 +69,7 @@ def test_on_imagenet_the_dry_run_estimates_h100s_from_counted_operations(tmp_pat
     assert line.endswith(f"{estimate.duration(seconds):>10} {estimate.duration(seconds / 7.2):>10}")
     assert "14 of 14 runs to train" in printed
     assert "Not measured" in printed
+    assert "trainer.precision=32-true takes longer" in printed
 
 
 def test_a_dry_run_of_evaluations_counts_each_shared_array_of_posteriors_once(tmp_path):

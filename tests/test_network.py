@@ -5,7 +5,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vgg.initialise import draw
-from vgg.network import FC_LAYERS, TABLE_1, VGG, receptive_fields
+from vgg.network import FC_LAYERS, TABLE_1, VGG, lrn, receptive_fields
 from vgg.scales import map_side
 
 TINY = 1 / 64
@@ -148,6 +148,12 @@ def test_scores_equal_torchvisions_net_with_the_same_weights(name, fc_weights):
     x = image(1, 3, 224, 224) / 255
     with torch.inference_mode():
         close(ours(x), theirs(x))
+
+
+def test_lrn_of_half_precision_does_not_square_to_infinity():
+    x = torch.full((1, 8, 2, 2), 300.0)
+    torch.testing.assert_close(lrn(x.half()).float(), lrn(x), rtol=1e-3, atol=0)
+    assert lrn(x).min() > 0
 
 
 def test_lrn_is_krizhevskys_formula_after_the_relu_and_before_the_pool():

@@ -122,9 +122,10 @@ def test_srun_gets_the_ranks_of_all_machines_and_keeps_the_allocation(monkeypatc
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "96")
     command = launcher(slurm)
     assert command[0] == "srun"
-    assert {"--nodes=3", "--ntasks=12", "--ntasks-per-node=4", "--job-name=vgg"} <= set(command)
+    assert {"--nodes=3", "--ntasks=12", "--ntasks-per-node=4", "--cpus-per-task=24", "--job-name=vgg"} <= set(command)
     assert clean_environment("srun")["SLURM_JOB_ID"] == "7"
     assert "RANK" not in clean_environment("srun")
     assert not any(key.startswith("SLURM_") for key in clean_environment("lightning"))

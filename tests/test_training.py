@@ -245,11 +245,12 @@ def test_a_loss_that_is_not_finite_ends_with_step_rate_and_advice(scenes, tmp_pa
         training.fit(folder_of(cfg, tmp_path))
 
 
-def test_other_training_images_under_a_started_run_are_refused(scenes, tmp_path):
+def test_other_images_under_a_started_run_are_refused(scenes, tmp_path):
     cfg = composed(*A_256, f"data.root={scenes}")
     data = ImageData(cfg, tmp_path)
-    with pytest.raises(UserError, match="not the ones"):
-        data.load_state_dict({"images_sha256": "of other images"})
+    for what in data.sums():
+        with pytest.raises(UserError, match=f"the {what} of scenes are not the ones"):
+            data.load_state_dict({"sha256": data.sums() | {what: "of others"}})
 
 
 def test_bf16_trains_and_16_is_refused_on_a_cpu_instead_of_becoming_bf16(scenes, tmp_path):

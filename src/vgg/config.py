@@ -160,7 +160,7 @@ class Trainer:
     precision: str  # 32-true, bf16-mixed or 16-mixed
     compile: bool  # the net by torch.compile, in training
     micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
-    workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 8
+    workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 16
     checkpoint_minutes: float  # between two checkpoints inside an epoch
 
     def __post_init__(self) -> None:

@@ -141,13 +141,15 @@ def leave_signals_to_parent(worker: int) -> None:
 
 
 def decoding_workers(how: Trainer, ranks: int) -> int:
-    """Decoding processes of this rank: as configured, or two fewer than its cores, at most 8.
+    """Decoding processes of this rank: as configured, or two fewer than its share of the cores it may use, at most 16.
 
     On two cores none: a net that computes on both loses more to a third process than decoding in turn costs.
     """
     if how.workers is not None:
         return how.workers
-    return max(0, min(8, (os.cpu_count() or 1) // ranks - 2))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = int(os.environ.get("SLURM_CPUS_PER_TASK", cores // (ranks // how.num_nodes)))  # srun's, of this rank
+    return max(0, min(16, share - 2))
 
 
 def end_workers() -> None:
@@ -241,13 +243,18 @@ class ImageData(pl.LightningDataModule):
         return {
             "epoch": self.trainer.current_epoch,
             "steps": progress.current.processed // self.trainer.accumulate_grad_batches,
-            "images_sha256": self.train.sha256,
+            "sha256": self.sums(),
         }
 
+    def sums(self) -> dict[str, str]:
+        """Of what a resumed run must find as it was."""
+        return {"training images": self.train.sha256, "validation images": self.val.sha256}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["images_sha256"] != self.train.sha256:
-            raise UserError(
-                f"the training images in {self.train.root} are not the ones {self.folder} was started with; "
-                "restore them, or train under another name with tag=NAME"
+        for what, sha256 in self.sums().items():
+            require(
+                state.get("sha256", {}).get(what) == sha256,
+                f"the {what} of {self.cfg.data.name} are not the ones {self.folder} was started with; restore them, or "
+                "train under another name with tag=NAME",
             )
         self.resume_at = state

@@ -39,9 +39,9 @@ def images(cfg: TrainConfig | EvaluateConfig, split: str) -> int:
     return len(listing(cfg.data, Path(cfg.dirs.cache), split))
 
 
-def setting(cfg: TrainConfig) -> tuple[int, float, str]:
+def setting(cfg: TrainConfig) -> tuple[int | float | str, ...]:
     """What a measured speed holds for, the net apart."""
-    return cfg.data.crop, cfg.data.width, cfg.trainer.precision
+    return cfg.data.crop, cfg.data.width, cfg.trainer.precision, cfg.trainer.devices, cfg.trainer.num_nodes
 
 
 def measured_speeds(cfg: TrainConfig) -> dict[int, float]:

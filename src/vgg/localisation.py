@@ -19,6 +19,7 @@ from vgg.images import Listing
 from vgg.module import Recipe
 from vgg.network import VGG
 from vgg.pictures import Picture
+from vgg.runs import sha256_of_tensors
 from vgg.transforms import centre_window, rescaled_size, rescaled_window
 
 OVERLAP = 0.5  # a box is right when the intersection over the union is larger
@@ -126,6 +127,9 @@ class BoxData(ImageData):
         self.train, self.train_boxes = self.train.subset(having), tensors([found[index] for index in having])
         self.val_boxes = tensors(boxes(cfg, self.val))
         refuse_boxless(self.val, self.val_boxes)
+
+    def sums(self) -> dict[str, str]:
+        return super().sums() | {"boxes": sha256_of_tensors({"boxes": torch.cat(self.train_boxes + self.val_boxes)})}
 
     def training_crops(self) -> BoxCrops:
         return BoxCrops(self.train, self.train_boxes, self.cfg)

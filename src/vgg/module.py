@@ -47,7 +47,7 @@ class Recipe(pl.LightningModule):
         raise NotImplementedError
 
     def on_fit_start(self) -> None:
-        self.colours = self.data.colours()
+        self.colours = self.data.colours().to(self.device)
         if not self.net.mean.any():  # random weights: no mean has come with them
             self.net.mean.copy_(self.colours.mean)
 

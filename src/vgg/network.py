@@ -138,6 +138,8 @@ class FullyConnected(Network):
 
 def lrn(x: Tensor) -> Tensor:
     """Krizhevsky's local response normalisation: his alpha is not divided by the window's size, PyTorch's is: 5e-4."""
+    if x.dtype == torch.float16:  # in which the squares of activations from 256 on are infinite
+        return lrn(x.float()).half()
     return F.local_response_norm(x, size=5, alpha=5e-4, beta=0.75, k=2.0)
 
 

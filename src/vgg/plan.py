@@ -192,6 +192,8 @@ def with_times(steps: list[Step], cfg: TrainConfig) -> str:
             f"eight GPUs {estimate.EIGHT:g} times as fast as one, decoding that keeps up. plan.images_per_second=…\n"
             "estimates from net D's speed on your devices"
         )
+        if cfg.trainer.precision != "bf16-mixed":
+            lines.append(f"trainer.precision={cfg.trainer.precision} takes longer: these are bf16-mixed's times")
     elif seconds:
         lines.append(
             f"{len(seconds)} of {len(steps)} runs to train, at most {duration(sum(seconds.values()))} in turn; "

@@ -39,10 +39,12 @@ def launcher(how: Trainer) -> list[str]:
     if how.launch == "srun":
         require("SLURM_JOB_ID" in os.environ, "trainer.launch=srun: there is no Slurm allocation; use sbatch or salloc")
         ranks = how.num_nodes * how.devices
+        cores = int(os.environ.get("SLURM_CPUS_ON_NODE", how.devices)) // how.devices  # srun does not hand on sbatch's
         return [
             # In a job named interactive, as salloc's is, Lightning's ranks would not know that srun started them.
             *("srun", "--job-name=vgg", "--overlap", "--kill-on-bad-exit=1", f"--nodes={how.num_nodes}"),
-            *(f"--ntasks={ranks}", f"--ntasks-per-node={how.devices}", sys.executable),
+            *(f"--ntasks={ranks}", f"--ntasks-per-node={how.devices}", f"--cpus-per-task={max(1, cores)}"),
+            sys.executable,
         ]
     if how.launch == "torchrun":
         host, _, port = how.leader.partition(":")

@@ -116,7 +116,7 @@ def fit(run: Run) -> None:
         lines,
     ]
     if sys.stderr.isatty():
-        callbacks.append(Bar(leave=False))
+        callbacks.append(Bar(refresh_rate=20, leave=False))  # each time it shows the loss, it waits for the device
     curves = Curves.of(cfg, run)
     if curves is not None:
         callbacks.append(ExampleCrops(curves))

@@ -102,7 +102,10 @@ class Colours:
 
     def shift(self, alpha: Tensor) -> Tensor:
         """RGB shift P (alpha * sigma) of each image: alpha (N, 3) -> (N, 3, 1, 1)."""
-        return ((alpha * self.deviations.to(alpha)) @ self.components.to(alpha).T)[:, :, None, None]
+        return ((alpha * self.deviations) @ self.components.T)[:, :, None, None]
+
+    def to(self, device: torch.device) -> "Colours":
+        return Colours(*(tensor.to(device) for tensor in (self.mean, self.components, self.deviations)))
 
 
 COLOUR_SHIFT_DEVIATION = 0.1  # of alpha, one draw per component, image and access
