@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, MultipleLocator, NullLocator
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import Bbox, blended_transform_factory
 
 # Drawn in these, then replaced, so that a page shows light on dark as well. Pixels in a chart keep them.
 INK, BLUE, ORANGE, GREEN, VIOLET = "#7a7f87", "#3b6ea5", "#c2703d", "#3f8f6b", "#8a62ad"
@@ -45,6 +45,7 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "grid.color": INK,
 }
+NAME_PLACES = [(right, up) for up in (6, -6, 14, -14, 22, -22, 30, -30) for right in (6, -6)]  # of a point, in points
 MANY = 3000  # points, from which on a scatter is pixels
 Points = dict[str, list[tuple[str, float, tuple[float, float] | None]]]  # by training scale: net, error, 95 % interval
 Curve = dict[str, tuple[list[int], list[float]]]  # of a column of metrics.csv: epochs from 1, values
@@ -134,17 +135,35 @@ def operations(points: list[tuple[str, bool, int, float, tuple[float, float]]]) 
     """Top-1 error over multiply-adds. Points: net, whether it is of Table 1, multiply-adds, error, 95 % interval."""
     figure = Figure((7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    for net, of_table_1, count, error, interval in points:
+    for _, of_table_1, count, error, interval in points:
         colour = BLUE if of_table_1 else ORANGE
         axes.plot([count / 1e6] * 2, interval, color=colour, linewidth=3, alpha=0.3, solid_capstyle="round")
         axes.plot(count / 1e6, error, "o", color=colour)
-        axes.annotate(net, (count / 1e6, error), (5, 4), textcoords="offset points", fontsize=11)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda count, _: f"{count:g}")
     axes.set_ylim(bottom=0)
     axes.margins(x=0.12)
     axes.set_xlabel("multiply-adds of a training crop, millions")
     axes.set_ylabel("top-1 error, %")
+    name_points(axes, [(net, count / 1e6, error) for net, _, count, error, _ in points])
     return figure
+
+
+def name_points(axes: Axes, points: list[tuple[str, float, float]]) -> None:
+    """Write each point's name beside it, where it covers neither a point nor another name, if there is such a place."""
+    axes.figure.draw_without_rendering()  # so that places are known
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([at for _, *at in points])]
+    for name, *at in sorted(points, key=lambda point: point[1]):
+        for right, up in NAME_PLACES:
+            text = axes.annotate(name, at, (right, up), textcoords="offset points", va="center", fontsize=11)
+            text.set_horizontalalignment("left" if right > 0 else "right")
+            box = text.get_window_extent()
+            if not box.count_overlaps(taken):
+                break
+            text.remove()
+        else:
+            axes.add_artist(text)
+        taken.append(box)
 
 
 @drawn
