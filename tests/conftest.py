@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vgg import digits, tables
-from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig
+from vgg import digits, results, scoring, tables
+from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, Trainer
 from vgg.pictures import Picture
 from vgg.runs import typed
 
@@ -82,6 +83,19 @@ def run(folder: Path, script: str, *overrides: str, status: int = 0, timeout: fl
     assert not left_behind, f"a process outlived the command:\n{output}"
     assert "Traceback" not in output, output
     return output
+
+
+@pytest.fixture(scope="module")
+def scoring_here() -> Iterator[None]:
+    """Evaluations compute in this process, not in one that imports everything first."""
+
+    def run_here(command: str, path: Path, how: Trainer) -> int:
+        scoring.score(path)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "run_fresh", run_here)
+        yield
 
 
 def decode(path: Path) -> Image.Image:

@@ -1,10 +1,14 @@
 """The whole path through the real command line on a small folder of images."""
 
+import contextlib
+import io
 import json
 
 import pytest
-from conftest import TINY, run
+from conftest import TINY, composed, run
 
+from vgg import results
+from vgg.config import UserError
 from vgg.runs import Run
 
 SHORT = (*TINY, "data.epochs=1", "logger=csv")
@@ -27,6 +31,14 @@ def test_the_lineage_is_trained_parents_first_and_recorded(trained):
         assert child.record()["parent"] == parent.name
         assert child.record()["parent_sha256"] == parent.record()["weights_sha256"]
     assert "from scenes/A-256 conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; random: conv1_2" in output
+
+
+def evaluate(folder, *options: str) -> str:
+    """What evaluate.py does and prints, in this process."""
+    cfg = composed(*options, f"dirs.runs={folder}/runs", f"dirs.cache={folder}/cache/vgg", evaluate=True)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        results.evaluate_all(cfg)
+    return printed.getvalue()
 
 
 def test_the_same_command_again_does_nothing(trained, scenes):
@@ -85,17 +97,10 @@ def test_two_ranks_score_like_one(trained, scenes, tmp_path):
     assert one["top1_interval"] == two["top1_interval"]
 
 
-def test_several_nets_and_explicit_scales(trained, scenes):
+def test_several_nets_and_explicit_scales(trained, scenes, scoring_here):
     folder, _ = trained
-    output = run(
-        folder,
-        "evaluate.py",
-        "runs=[D-384,scenes/D-jitter]",
-        "eval_method=dense",
-        "test_scale.q=[256,384]",
-        f"data.root={scenes}",
-        *SHORT,
-    )
+    nets = ("runs=[D-384,scenes/D-jitter]", f"data.root={scenes}", *SHORT)
+    output = evaluate(folder, *nets, "eval_method=dense", "test_scale.q=[256,384]")
     assert "scenes/D-384 + scenes/D-jitter, dense" in output
     assert "Q = 256, 384" in output
 
@@ -111,8 +116,8 @@ def test_other_classes_are_refused(trained, scenes, tmp_path):
     other = tmp_path / "val" / "cat"
     other.mkdir(parents=True)
     (other / "1.jpg").write_bytes(next((scenes / "val").glob("*/*.jpg")).read_bytes())
-    output = run(folder, "evaluate.py", "runs=[scenes/D-jitter]", f"data.root={tmp_path}", *SHORT, status=1)
-    assert "classes differ" in output
+    with pytest.raises(UserError, match="classes differ"):
+        evaluate(folder, "runs=[scenes/D-jitter]", f"data.root={tmp_path}", *SHORT)
 
 
 @pytest.fixture
@@ -130,14 +135,14 @@ def damaged(scenes, tmp_path):
     return (f"data.root={tmp_path / 'set'}", f"data.val={val}", *SHORT), broken
 
 
-def test_unreadable_validation_images_are_all_listed_or_left_out_and_counted(trained, damaged):
+def test_unreadable_validation_images_are_all_listed_or_left_out_and_counted(trained, damaged, scoring_here):
     folder, _ = trained
     options, broken = damaged
     arguments = ("runs=[scenes/D-jitter]", "eval=table3", "data.name=scenes", *options)
-    output = run(folder, "evaluate.py", *arguments, status=1)
-    assert all(str(path) in output for path in broken)
-    assert "data.skip_corrupt=true" in output
-    output = run(folder, "evaluate.py", *arguments, "data.skip_corrupt=true")
+    with pytest.raises(UserError, match=r"data\.skip_corrupt=true") as error:
+        evaluate(folder, *arguments)
+    assert all(str(path) in str(error.value) for path in broken)
+    output = evaluate(folder, *arguments, "data.skip_corrupt=true")
     assert "dense at" not in output, "what was computed is lost"
     assert all(str(path) in output for path in broken)
     assert "35 images" in output

@@ -186,7 +186,7 @@ def evaluate(folder: Path, options: tuple[str, ...], *more: str) -> dict:
     return box_evaluation.evaluate(composed(*options, *dirs, "eval=table3", *more, evaluate=True))
 
 
-def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, monkeypatch, capfd):
+def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, scoring_here, monkeypatch, capfd):
     folder, options, _ = trained
     lines = [evaluate(folder, options)]
     shown = capfd.readouterr().out
@@ -219,7 +219,7 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
 
 
-def test_mistakes_are_named(trained, scenes):
+def test_mistakes_are_named(trained, scenes, scoring_here):
     folder, options, _ = trained
     with pytest.raises(UserError, match="a list of scales for each of 1 runs"):
         evaluate(folder, options, "box_evaluation.q=[[256],[384]]")
@@ -237,7 +237,7 @@ def test_mistakes_are_named(trained, scenes):
     run.update_record(classes=classes)
 
 
-def test_the_report_page_draws_true_and_predicted_boxes_on_photos(trained):
+def test_the_report_page_draws_true_and_predicted_boxes_on_photos(trained, scoring_here):
     folder, options, _ = trained
     run, line = Run.named("scenes/A-256-loc-pcr", folder / "runs"), evaluate(folder, options)
     name, cards = box_inspection.boxed([run], [line], folder / "cache/vgg")
