@@ -3,11 +3,13 @@
 import re
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.images import data_root
 from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, parent_config, run_name, spoken
@@ -138,6 +140,9 @@ def train(cfg: TrainConfig) -> None:
         return
     for step in steps:
         print(f"  {step.run.name:<28} {step.state}", flush=True)
+    if not all(step.run.finished for step in steps):
+        root = data_root(cfg.data, Path(cfg.dirs.cache))  # before processes that take seconds to start
+        require(root.is_dir(), f"data.root={root}: no such folder")
     failures: dict[str, str] = {}
     for step in steps:
         if step.run.finished:
