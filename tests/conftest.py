@@ -17,6 +17,7 @@ from PIL import Image
 
 from vgg import digits, results, scoring, tables
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, Trainer
+from vgg.images import Listing, list_folder
 from vgg.pictures import Picture
 from vgg.runs import typed
 
@@ -114,6 +115,25 @@ def root(tmp_path):
         for number in range(4):
             noise(10 * label + number).save(tmp_path / name / f"{number}.png")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def ilsvrc() -> dict[str, dict[str, bytes]]:
+    """ImageNet in small: split -> "synset/name" -> content."""
+    from imagenet_forms import made  # which imports this module
+
+    return made()
+
+
+@pytest.fixture(scope="session")
+def ilsvrc_folders(ilsvrc, tmp_path_factory) -> dict[str, Listing]:
+    """The same in class folders."""
+    from imagenet_forms import write_folders
+
+    root = tmp_path_factory.mktemp("ilsvrc")
+    for split, contents in ilsvrc.items():
+        write_folders(root, split, contents)
+    return {split: list_folder(root / split) for split in ilsvrc}
 
 
 def evaluation(**more):
