@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, MultipleLocator, NullLocator
 from matplotlib.transforms import Bbox, blended_transform_factory
 
@@ -45,7 +46,13 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "grid.color": INK,
 }
-NAME_PLACES = [(right, up) for up in (6, -6, 14, -14, 22, -22, 30, -30) for right in (6, -6)]  # of a point, in points
+NAME_PLACES = [  # of a point, in points
+    (right, up)
+    for far in (6, 14, 22, 30, 38, 46)
+    for aside in (6, 24)
+    for up in (far, -far)
+    for right in (aside, -aside)
+]
 MANY = 3000  # points, from which on a scatter is pixels
 Points = dict[str, list[tuple[str, float, tuple[float, float] | None]]]  # by training scale: net, error, 95 % interval
 Curve = dict[str, tuple[list[int], list[float]]]  # of a column of metrics.csv: epochs from 1, values
@@ -150,15 +157,21 @@ def operations(points: list[tuple[str, bool, int, float, tuple[float, float]]]) 
 
 
 def name_points(axes: Axes, points: list[tuple[str, float, float]]) -> None:
-    """Write each point's name beside it, where it covers neither a point nor another name, if there is such a place."""
+    """Write each point's name beside it, where it covers neither a point nor another name, if there is such a place.
+
+    A line leads from the name to its point: between them there may be others.
+    """
     axes.figure.draw_without_rendering()  # so that places are known
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2}
+    inside = axes.get_window_extent()
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([at for _, *at in points])]
     for name, *at in sorted(points, key=lambda point: point[1]):
         for right, up in NAME_PLACES:
-            text = axes.annotate(name, at, (right, up), textcoords="offset points", va="center", fontsize=11)
-            text.set_horizontalalignment("left" if right > 0 else "right")
-            box = text.get_window_extent()
-            if not box.count_overlaps(taken):
+            how = {"ha": "left" if right > 0 else "right", "va": "center", "fontsize": 11, "arrowprops": line}
+            text = axes.annotate(name, at, (right, up), textcoords="offset points", **how)
+            text.get_window_extent()  # finds its place
+            box = Text.get_window_extent(text)  # without its line
+            if not box.count_overlaps(taken) and inside.x0 < box.x0 and box.x1 < inside.x1 and box.y1 < inside.y1:
                 break
             text.remove()
         else:
