@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 from conftest import append, evaluation
 
-from vgg import lines, tables
+from vgg import figures, lines, tables
 from vgg.config import UserError
 
 ROWS = lines.paper_rows()
@@ -36,6 +36,17 @@ def test_ours_stands_beside_the_papers_with_difference_and_interval(runs):
 def test_seeds_are_averaged_with_their_spread(runs):
     append(runs, evaluation(), evaluation(runs=["digits/D-jitter-seed2"], seed=[2], top1=22.0))
     assert "21.0 ± 1.4" in tables.rendered("digits", runs, "text")
+
+
+def test_the_figure_has_their_mean_and_a_point_for_each(runs, monkeypatch):
+    second = evaluation(runs=["digits/D-jitter-seed2"], seed=[2], top1=22.0, top1_interval=[20.0, 24.5])
+    append(runs, evaluation(), second)
+    kept = []
+    monkeypatch.setattr(figures.pyplot, "close", kept.append)
+    figures.errors("digits", runs, runs / "errors.svg")
+    (axes,) = kept[0].axes
+    assert "D [256;512], multi-crop &amp; dense, Q = 256, 384, 512" in (runs / "errors.svg").read_text()
+    assert [list(line.get_xdata()) for line in axes.lines] == [[19.0, 23.25], [21.0], [20.0, 22.0], [24.4]]
 
 
 def test_the_last_line_with_a_key_wins(runs):

@@ -2,10 +2,9 @@
 
 from collections import defaultdict
 from functools import cache
-from statistics import mean
 from typing import Any
 
-from vgg.lines import ERRORS, errors, method_name, paper_lines
+from vgg.lines import ERRORS, errors, mean_error, method_name, paper_lines
 from vgg.plan import CELL
 from vgg.runs import without_seed
 
@@ -63,7 +62,7 @@ def alone(lines: list[Line]) -> dict[str, dict[tuple[str, ...], list[Line]]]:
 
 def best(evaluations: dict[tuple[str, ...], list[Line]]) -> tuple[tuple[str, ...], list[Line]]:
     """How a net alone has the lowest top-1 error in the mean over seeds, and those evaluations; nothing of nothing."""
-    return min(evaluations.items(), key=lambda item: mean(line["top1"] for line in item[1]), default=((), []))
+    return min(evaluations.items(), key=lambda item: mean_error(item[1], "top1")[0], default=((), []))
 
 
 def published_errors(net: str) -> dict[str, Any]:

@@ -8,12 +8,15 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from vgg.config import require
-from vgg.lines import paper_rows
+from vgg.lines import mean_error, paper_rows
 from vgg.tables import evaluation_name, matching, results
 
 
 def errors(data: str, runs: Path, path: Path) -> None:
-    """Top-1 errors of everything in Tables 3 to 6 that was evaluated on this data, ours (95 % intervals) and theirs."""
+    """Top-1 errors of everything in Tables 3 to 6 that was evaluated on this data, ours and theirs.
+
+    Of several seeds the mean, with the mean 95 % interval, and a small point for each.
+    """
     lines = results(data, runs)
     rows = paper_rows()
     measured = [(row, found) for row in rows if row["top1"] and (found := matching(row, lines))]
@@ -23,17 +26,19 @@ def errors(data: str, runs: Path, path: Path) -> None:
         label = "{}, {}, Q = {}".format(*evaluation_name(row))
         if label not in seen:
             seen.add(label)
-            labels.append((label, row, found[-1]))
+            labels.append((label, row, found))
     pyplot.rcParams.update({"font.size": 9, "svg.hashsalt": "vgg", "svg.fonttype": "none"})
     figure, axes = pyplot.subplots(figsize=(8, 1.1 + 0.28 * len(labels)), layout="constrained")
     ours, theirs = f"{data}, ours", "ImageNet, the paper"
-    for height, (_, row, line) in enumerate(labels):
-        low, high = line["top1_interval"]
-        axes.plot([low, high], [height, height], color="#3b6ea5", linewidth=3, alpha=0.35, solid_capstyle="round")
-        axes.plot(line["top1"], height, "o", color="#3b6ea5", label=None if height else ours)
+    for height, (_, row, found) in enumerate(labels):
+        error, interval = mean_error(found, "top1")
+        axes.plot(interval, [height, height], color="#3b6ea5", linewidth=3, alpha=0.35, solid_capstyle="round")
+        axes.plot(error, height, "o", color="#3b6ea5", label=None if height else ours)
+        if len(found) > 1:
+            axes.plot([line["top1"] for line in found], [height] * len(found), ".", color="#3b6ea5", markersize=4)
         axes.plot(row["top1"], height, "D", color="#c2703d", fillstyle="none", label=None if height else theirs)
     axes.set_yticks(range(len(labels)), [label for label, *_ in labels])
-    axes.set_xlabel("top-1 error, % (bar: 95 % interval)")
+    axes.set_xlabel("top-1 error, % (bar: 95 % interval over the images; small points: seeds)")
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -163,6 +163,12 @@ def shown(line: dict[str, Any], images: Listing) -> str:
     return "\n".join(lines)
 
 
+def mean_error(lines: list[dict[str, Any]], key: str) -> tuple[float, tuple[float, float]]:
+    """The mean over seeds of an error ("top1" or "top5"), and of the ends of its 95 % intervals."""
+    low, high = (mean(line[f"{key}_interval"][end] for line in lines) for end in (0, 1))
+    return mean(line[key] for line in lines), (low, high)
+
+
 def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[str]:
     """Our error and its interval, the paper's, and the difference in points; a dash where there is none."""
     paper = f"{row[key]:.1f}" if row[key] is not None else "–"
@@ -170,8 +176,7 @@ def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[st
         paper = f"{above['runs'][0].split('-')[0]} + {above['points']:.1f}"
     if not ours:
         return ["–", "–", paper, "–"]
-    found = [line[key] for line in ours]
-    spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
-    low, high = (mean(line[f"{key}_interval"][end] for line in ours) for end in (0, 1))
-    difference = f"{mean(found) - row[key]:+.1f}" if row[key] is not None else "–"
-    return [f"{mean(found):.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]
+    error, (low, high) = mean_error(ours, key)
+    spread = f" ± {stdev(line[key] for line in ours):.1f}" if len(ours) > 1 else ""
+    difference = f"{error - row[key]:+.1f}" if row[key] is not None else "–"
+    return [f"{error:.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]

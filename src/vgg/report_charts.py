@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from markupsafe import Markup
 from vgg import claims, inspection, plots
 from vgg.around_tables import alone, sizes
 from vgg.inspection import Lacking
-from vgg.lines import method_name, paper_lines, paper_rows
+from vgg.lines import mean_error, method_name, paper_lines, paper_rows
 from vgg.nets import DRAWS, MODELS, OF_TABLE_1
 from vgg.overview import epoch_lines
 from vgg.plan import CELL
@@ -83,8 +82,7 @@ def depth_chart(lines: list[Line] | None) -> Markup:
         if lines is None:
             points[cell["scale"]].append((cell["model"], row["top1"], None))
         elif found := matching(row, lines):
-            low, high = (mean(line["top1_interval"][end] for line in found) for end in (0, 1))
-            points[cell["scale"]].append((cell["model"], mean(line["top1"] for line in found), (low, high)))
+            points[cell["scale"]].append((cell["model"], *mean_error(found, "top1")))
     if not points:
         raise Lacking("This needs evaluations of Table 3.", "python evaluate.py ablation=table3")
     whose = "paper" if lines is None else "ours"
@@ -98,7 +96,7 @@ def operations_chart(lines: list[Line]) -> tuple[str, Markup]:
     """
     found: dict[str, dict[tuple[str, ...], list[Line]]] = defaultdict(dict)
     for net, own in alone(lines).items():
-        for (trained, *how), each in sorted(own.items(), key=lambda item: -mean(line["top1"] for line in item[1])):
+        for (trained, *how), each in sorted(own.items(), key=lambda item: -mean_error(item[1], "top1")[0]):
             found[net][(DRAWN.sub("", trained), *how)] = each
     ways = Counter(how for own in found.values() for how in own)
     if max(ways.values(), default=0) < 2:
@@ -108,9 +106,7 @@ def operations_chart(lines: list[Line]) -> tuple[str, Markup]:
     points = []
     for net, own in found.items():
         if how in own:
-            interval = tuple(mean(line["top1_interval"][end] for line in own[how]) for end in (0, 1))
-            error = mean(line["top1"] for line in own[how])
-            points.append((net, net in OF_TABLE_1, sizes(own[how][0])[1], error, interval))
+            points.append((net, net in OF_TABLE_1, sizes(own[how][0])[1], *mean_error(own[how], "top1")))
     chart = plots.operations("operations", "top-1 error over multiply-adds, a point a net", points)
     return f"{plots.SCALE_NAMES.get(scale, scale)}, {method}, Q = {q}", chart
 
