@@ -141,6 +141,7 @@ def constant_box(truth: list[torch.Tensor]) -> np.ndarray:
 def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
     """Evaluate the box predictors that the configuration names, print it, append its line; the line is returned."""
     how = cfg.box_evaluation
+    require(cfg.ceil_mode is None, "ceil_mode is an option of classification: box predictors keep their own rounding")
     runs = evaluated_runs(cfg)
     for run in runs:
         task = run.config().task

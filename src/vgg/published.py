@@ -229,6 +229,7 @@ def imported(cfg: TrainConfig) -> Run:
     own = replace(
         train_part(cfg),
         task="classification",
+        model=replace(cfg.model, ceil_mode=False),  # an evaluation's own option turns it on
         data=replace(cfg.data, crop=224, width=1.0, classes=classes, name=cfg.weights.source),
         weights=Weights(None, None),
     )

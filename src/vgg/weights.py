@@ -26,7 +26,7 @@ def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
     """A file of ours as a dictionary that has at least these keys; UserError names the file otherwise."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, IndexError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is damaged or not a file of this project: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or not keys <= set(content):
         raise UserError(f"{path} is not a file of this project: it lacks {', '.join(sorted(keys))}")
