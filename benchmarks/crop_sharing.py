@@ -14,7 +14,6 @@ from collections import defaultdict
 
 from vgg.evaluation import GRID, grid
 from vgg.network import VGG
-from vgg.scales import pooled
 
 CROP = 224
 
@@ -59,7 +58,7 @@ def saved(net: VGG, blocks: int, width: int, height: int) -> tuple[int, int]:
                     phases[axis][offset % stride].append(inside(offset, length, stride, margin))
             once = sum(union(xs) * union(ys) for xs in phases["x"].values() for ys in phases["y"].values())
             layers.append((weights.numel(), side, once, area_inside(width, height, stride, margin)))
-        side, stride, margin = pooled(side, False), 2 * stride, -(-margin // 2)
+        side, stride, margin = side // 2, 2 * stride, -(-margin // 2)
     by_layer = sum(cost * (inner - once) for cost, _, once, inner in layers)
     without_strips = area_inside(width, height, 1, margin * stride + reach) / (GRID * CROP) ** 2
     by_pixels = sum(cost * (GRID**2 * side**2 * without_strips - once) for cost, side, once, _ in layers)

@@ -57,7 +57,7 @@ def main() -> None:
     )
     quiet()
     print(machine())
-    net = VGG("A", classes=CLASSES, crop=56, width=1 / 16)
+    net = VGG("A", classes=CLASSES, scale=0.25, width=1 / 16)
     order = batches(sizes(images), Q, BATCH)
     print(f"dense, {IMAGES:,} images in {len(order):,} batches, posteriors of {4 * IMAGES * CLASSES / 1e6:.0f} MB")
     trainer = lightning_trainer(configured("trainer=cpu").trainer, logger=False, callbacks=[Watch(len(order) // 12)])

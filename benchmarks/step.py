@@ -23,6 +23,7 @@ from vgg.callbacks import FiniteLoss
 from vgg.config import TrainConfig
 from vgg.module import Classifier, channels_last
 from vgg.network import VGG
+from vgg.scales import PAPER_CROP, real_pixels
 from vgg.training import lightning_trainer
 from vgg.transforms import Colours
 
@@ -32,7 +33,7 @@ COLOURS = Colours(torch.tensor([124.0, 117.0, 104.0]), torch.eye(3), torch.tenso
 
 def batch_of(cfg: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(0)
-    shape = (cfg.data.batch, cfg.data.crop, cfg.data.crop, 3)
+    shape = (cfg.data.batch, *2 * (real_pixels(PAPER_CROP, cfg.data.scale),), 3)
     return (
         torch.randint(256, shape, dtype=torch.uint8, generator=draw),
         torch.randint(10, (cfg.data.batch,), generator=draw),
@@ -114,8 +115,8 @@ def measured(cfg: TrainConfig, others: dict[str, Iterator[None]], steps: int, tu
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
     yield "net D, 224 crops, full width, batch 4", ("model=D", "data=imagenet", "data.root=/", "data.batch=4"), 2
-    yield "net D of the demo, 56 crops, batch 32", ("model=D", "data=digits"), 40
-    yield "net A of the demo, 56 crops, batch 32", ("model=A", "data=digits"), 80
+    yield "net D of the demo, 28 crops", ("model=D", "data=digits"), 40
+    yield "net A of the demo, 28 crops", ("model=A", "data=digits"), 80
 
 
 def main() -> None:

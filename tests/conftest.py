@@ -22,7 +22,7 @@ from vgg.pictures import Picture
 from vgg.runs import typed
 
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
-TINY = ("data=folder", "data.width=0.0625", "data.crop=56", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
+TINY = ("data=folder", "data.width=0.03125", "data.scale=0.125", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +150,7 @@ def evaluation(**more):
         "data": "digits",
         "images": 597,
         "classes": 10,
-        "crop": [56],
+        "scale": [0.125],
         "width": [0.125],
         "seed": [1],
         "source_sha256": [None],

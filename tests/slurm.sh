@@ -105,7 +105,7 @@ for cell in A:cpu B:cpu A-LRN:cpu B-5x5:slurm; do # an option cell=NET that name
         "${cell%:*}" "${cell#*:}" > "conf/cell/${cell%:*}.yaml"
 done
 echo 'trainer: {accelerator: cpu, devices: 2}' >> conf/cell/B-5x5.yaml
-tiny=(train_scale=S256 data=folder data.root="$folder/scenes" data.width=0.0625 data.crop=56 data.batch=8 logger=csv)
+tiny=(train_scale=S256 data=folder data.root="$folder/scenes" data.width=0.0625 data.scale=0.125 data.batch=8 logger=csv)
 grid=("${tiny[@]}" dirs.runs="$runs" data.dropout=0 data.epochs=4 data.lr=2e-4) # at which roundings do not grow
 slurm=(hydra/launcher=submitit_slurm hydra.launcher.partition=all hydra.launcher.cpus_per_task=2)
 slurm+=(hydra.launcher.timeout_min=60) # submitit takes SIGUSR2 in a shorter job for the end of its time

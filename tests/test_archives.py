@@ -215,7 +215,7 @@ def archived(ilsvrc, tmp_path) -> Listing:
 
 def configuration() -> SimpleNamespace:
     scale = SimpleNamespace(smin=256, smax=512)
-    return SimpleNamespace(data=SimpleNamespace(crop=56), seed=7, train_scale=scale)
+    return SimpleNamespace(data=SimpleNamespace(scale=0.25, mirror=True), seed=7, train_scale=scale)
 
 
 def test_worker_processes_read_an_archive_like_the_files(archived, ilsvrc_folders):

@@ -23,9 +23,10 @@ from vgg.evaluation import posteriors
 from vgg.initialise import draw
 from vgg.inspection import Lacking
 from vgg.module import Classifier
-from vgg.nets import LIBRARY, MODELS, OURS, SMALLEST_CROP
+from vgg.nets import LIBRARY, MODELS, SMALLEST_SCALE
 from vgg.network import Network
 from vgg.runs import Run
+from vgg.scales import SCALES, real_pixels
 
 # Million parameters and multiply-adds of 1,000 classes at 224.
 SIZES = {
@@ -76,7 +77,7 @@ def test_sizes_are_the_publications_or_the_librarys(name):
 
 
 def test_lenet_5_has_the_60_000_parameters_and_340_908_connections_of_1998():
-    net, units = make("lenet5", 10, 56), []
+    net, units = make("lenet5", 10, 0.25), []
     assert parameters(net) - parameters(net.output) == 60_000
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers:
@@ -87,18 +88,25 @@ def test_lenet_5_has_the_60_000_parameters_and_340_908_connections_of_1998():
     assert net.multiply_adds() + sum(biased.values()) + summed == 340_908
 
 
-def test_a_crop_that_is_too_small_is_refused_with_the_smallest_that_fits():
-    for name, smallest in SMALLEST_CROP.items():
-        make(name, 7, smallest, 1 / 16)
-        with pytest.raises(ValueError, match="too small"):
-            make(name, 7, smallest - 56, 1 / 16)
-        with pytest.raises(UserError, match=f"data.crop={smallest - 56}.*smallest that fits is {smallest}"):
-            composed(f"model={name}", f"data.crop={smallest - 56}")
-    for name in set(OURS) - set(SMALLEST_CROP):
-        assert make(name, 7, 56).eval()(image(1, 3, 56, 56)).shape == (1, 7)
+def test_a_crop_that_is_too_small_is_refused_with_the_scale_that_fits():
     for name in ("googlenet", "resnet18", "densenet121", "seresnet50"):  # the others have the same pools
-        trunk = shaped(name).trunk
-        assert min(trunk(torch.empty(1, 3, 56, 56, device="meta")).shape) > 0
+        trunk, smallest = shaped(name).trunk, SMALLEST_SCALE.get(name, 0.125)
+        crop = real_pixels(224, smallest)
+        assert min(trunk(torch.empty(1, 3, crop, crop, device="meta")).shape) > 0
+        if smallest > 0.125:
+            with pytest.raises(RuntimeError, match="too small"):
+                trunk(torch.empty(1, 3, crop // 2, crop // 2, device="meta"))
+            with pytest.raises(UserError, match=f"data.scale={smallest / 2}.*fits is data.scale={smallest}"):
+                composed(f"model={name}", f"data.scale={smallest / 2}")
+
+
+@pytest.mark.parametrize(("name", "sides"), [("alexnet", [6, 5, 5, 4]), ("zfnet", [6, 6, 6, 5])])
+def test_fc6_of_alexnet_and_zfnet_takes_the_map_that_the_crop_gives_at_each_scale(name, sides):
+    for scale, side in zip(SCALES, sides, strict=True):
+        net = make(name, 7, scale, 1 / 16).eval()
+        assert net.window == side
+        assert net(image(1, 3, net.crop, net.crop)).shape == (1, 7)
+        assert net.score_map(image(1, 3, net.crop, net.crop + 32)).shape[3] == 1 + 32 // net.stride
 
 
 def enliven(net: nn.Module) -> None:
@@ -122,7 +130,7 @@ def test_published_weights_give_the_librarys_own_scores_and_the_map_has_them_as_
         more = {"transform_input": True, "init_weights": False} if name == "googlenet" else {}
         oracle = torchvision.models.get_model(name, num_classes=3, **more)
     enliven(oracle.eval().double())
-    net = make(name, 3, 64).eval().double()
+    net = make(name, 3, 0.25).eval().double()
     net.load_state_dict(published.from_library(oracle.state_dict(), name))
     x = image(2, 3, 96, 70).double()
     normalise = torchvision.transforms.Normalize(published.TORCHVISION_MEAN, published.TORCHVISION_STD)
@@ -160,7 +168,7 @@ def test_densenets_file_has_names_of_an_older_form():
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_alexnet_and_zfnet_are_dense_by_their_fc_layers_as_convolutions(name):
-    net, x = make(name, 7, 112, 1 / 16).eval(), image(2, 3, 112 + 64, 112 + 32)
+    net, x = make(name, 7, 0.5, 1 / 16).eval(), image(2, 3, 112 + 2 * 16, 112 + 16)
     draw(net, "kaiming", 1)
     with torch.inference_mode():
         features, found = inputs_of(net.fc6, net, x), net.score_map(x)
@@ -170,10 +178,14 @@ def test_alexnet_and_zfnet_are_dense_by_their_fc_layers_as_convolutions(name):
         assert net.score_map(x[:, :, :112, :112]).shape[2:] == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "zfnet", "googlenet", "resnet18", "densenet121"])
-def test_a_cell_of_the_score_map_looks_where_it_is_said_to(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [*((name, scale) for name in ("alexnet", "zfnet") for scale in SCALES)]
+    + [(name, 0.5) for name in ("googlenet", "resnet18", "densenet121")],
+)
+def test_a_cell_of_the_score_map_looks_where_it_is_said_to(name, scale, monkeypatch):
     """The middle of the gradient of one cell, in equal weights and with means in the place of maxima."""
-    net = make(name, 2, 112, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
+    net = make(name, 2, scale, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
@@ -188,12 +200,12 @@ def test_a_cell_of_the_score_map_looks_where_it_is_said_to(name, monkeypatch):
     (gradient,) = torch.autograd.grad(scores[0, 0, cell, cell], pixels)
     seen = gradient.abs().sum((0, 1, 2))
     middle = float((seen * torch.arange(384)).sum() / seen.sum())
-    assert middle == pytest.approx(32 * cell + (net.cell - 1) / 2, abs=0.1)
+    assert middle == pytest.approx(net.stride * cell + (net.cell - 1) / 2, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "zfnet", "googlenet", "resnet18", "densenet121", "seresnet50"])
 def test_every_net_is_evaluated_on_crops(name):
-    net = make(name, 3, 112, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
+    net = make(name, 3, 0.5, 1 / 16 if name in COLUMNS else 1.0, 0.0).eval()
     if name in COLUMNS:
         draw(net, "kaiming", 1)
     x = image(1, 3, 144, 120)
@@ -208,9 +220,9 @@ def test_every_net_is_evaluated_on_crops(name):
 
 
 def test_pools_round_as_published_whatever_an_evaluation_says_of_table_1s():
-    net = make("zfnet", 3, 112, 1 / 16).eval()
+    net = make("zfnet", 3, 0.5, 1 / 16).eval()
     net.ceil_mode = False
-    assert net.score_map(image(1, 3, 128, 192)).shape[2:] == (1, 3)
+    assert net.score_map(image(1, 3, 120, 152)).shape[2:] == (1, 3)
     own = composed("model=zfnet", "train_scale=S256")
     run = SimpleNamespace(name="digits/zfnet-256", config=lambda: own, record=lambda: {"weights_sha256": ""})
     for given in ("false", "true"):
@@ -254,7 +266,7 @@ def test_alexnets_layers_have_the_published_sizes():
 
 
 def test_lenet_5_takes_crops_and_says_that_it_cannot_be_dense():
-    net = make("lenet5", 10, 56)
+    net = make("lenet5", 10, 0.25)
     for call in (lambda: net.score_map(image(1, 3, 56, 56)), lambda: net(image(1, 3, 64, 64))):
         with pytest.raises(UserError, match="fixed input of 32x32.*cannot be dense"):
             call()
@@ -262,7 +274,7 @@ def test_lenet_5_takes_crops_and_says_that_it_cannot_be_dense():
 
 def test_random_weights_are_the_librarys_by_seed_or_krizhevskys():
     state = torch.get_rng_state()
-    one, same, other = (make("resnet18", 3, 56, dropout=0.0) for _ in range(3))
+    one, same, other = (make("resnet18", 3, 0.25, dropout=0.0) for _ in range(3))
     torch.set_rng_state(state)
     for net, seed in ((one, 1), (same, 1), (other, 2)):
         draw(net, "own", seed)
@@ -270,11 +282,11 @@ def test_random_weights_are_the_librarys_by_seed_or_krizhevskys():
     first = "trunk.conv1.weight"
     assert torch.equal(one.get_parameter(first), same.get_parameter(first))
     assert not torch.equal(one.get_parameter(first), other.get_parameter(first))
-    alexnet = make("alexnet", 10, 112, 1 / 4)
+    alexnet = make("alexnet", 10, 0.5, 1 / 4)
     draw(alexnet, "std001", 1)
     ones = {name for name, layer in alexnet.named_children() if layer.bias.bool().all()}
     assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"}
-    for layer, narrower in ((alexnet.conv1, 1), (alexnet.conv3, 4), (alexnet.fc6, 4 * (6 / 2) ** 2)):
+    for layer, narrower in ((alexnet.conv1, 1), (alexnet.conv3, 4), (alexnet.fc6, 4 * (6 / 5) ** 2)):
         assert float(layer.weight.detach().std()) == pytest.approx(0.01 * narrower**0.5, rel=0.05)
 
 
@@ -285,7 +297,7 @@ def test_random_weights_are_the_librarys_by_seed_or_krizhevskys():
         (("model=resnet18", "init=glorot"), "init.draw=glorot: resnet18 is drawn by draw=own"),
         (("model=D", "data.draw=own"), "init.draw=own: D is drawn by std001"),
         (("model=resnet18", "model.ceil_mode=true"), "ceil_mode"),
-        (("model=alexnet", "data.crop=112", "weights=torchvision"), "model=alexnet"),
+        (("model=alexnet", "data.scale=0.5", "weights=torchvision"), "model=alexnet"),
         (("model=resnet18", "weights=timm"), "senet154, seresnet50"),
         (("model=lenet5", "optimizer.schedule=[[0.5,0.1],[0.2,0.5]]"), "schedule"),
     ],
@@ -320,7 +332,7 @@ def test_the_learning_rate_falls_at_its_shares_of_the_epochs_and_goes_on_so_afte
 
 def test_layers_that_are_not_trained_keep_their_statistics_and_ranks_agree_on_theirs():
     data = SimpleNamespace(val=[0])
-    module = Classifier(make("resnet18", 3, 56, dropout=0.0), composed("model=resnet18", "layers=fc"), data).train()
+    module = Classifier(make("resnet18", 3, 0.25, dropout=0.0), composed("model=resnet18", "layers=fc"), data).train()
     assert (module.net.fc.training, module.net.trunk.training) == (True, False)
     assert [name for name, p in module.named_parameters() if p.requires_grad] == ["net.fc.weight", "net.fc.bias"]
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor.add_(3) / 2)  # the other rank has 3
@@ -334,7 +346,7 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
     torch.manual_seed(5)
     oracle, path = torchvision.models.resnet18(num_classes=4), tmp_path / "resnet18.pth"
     torch.save(oracle.state_dict(), path)
-    overrides = ("weights=torchvision", f"weights.path={path}", "data.crop=224", "layers=fc", "train_scale=S256")
+    overrides = ("weights=torchvision", f"weights.path={path}", "data.scale=1", "layers=fc", "train_scale=S256")
     cfg = composed("model=resnet18", *overrides, f"dirs.runs={tmp_path}")
     (step,) = plan.lineage(cfg)
     assert (step.run.name, step.parent.name) == ("digits/resnet18-256-fc-torchvision", "torchvision/resnet18")
@@ -347,7 +359,7 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
 
 def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command(runs):
     vgg = evaluation(command="python evaluate.py eval=fused")
-    alone = {"views": ["center"], "q": [[256]], "crop": [56], "width": [1.0]}
+    alone = {"views": ["center"], "q": [[256]], "scale": [0.25], "width": [1.0]}
     cells = [("resnet18-256", 30.0), ("resnet18-256-seed2", 32.0), ("resnet18-384", 40.0), ("lenet5-256", 60.0)]
     others = [
         evaluation(runs=[f"digits/{cell}"], cells=[cell], top1=top1, seed=[2 if "seed2" in cell else 1], **alone)

@@ -28,7 +28,7 @@ def evaluation(cell, top1, seed=1, views=("dense",), rule=single_scale, images=1
         "data": "digits",
         "images": images,
         "classes": 10,
-        "crop": [56],
+        "scale": [0.125],
         "width": [0.125],
         "seed": [seed] * len(cells),
         "top1": top1,

@@ -16,7 +16,9 @@ from vgg.transforms import rescale
 
 
 def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleNamespace:
-    return SimpleNamespace(data=SimpleNamespace(crop=56), seed=seed, train_scale=SimpleNamespace(smin=smin, smax=smax))
+    return SimpleNamespace(
+        data=SimpleNamespace(scale=0.25, mirror=True), seed=seed, train_scale=SimpleNamespace(smin=smin, smax=smax)
+    )
 
 
 def same(one: tuple, other: tuple) -> bool:

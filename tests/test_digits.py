@@ -1,3 +1,6 @@
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import decode
@@ -61,7 +64,9 @@ def test_a_scene_shows_the_whole_digit_brightly(drawings, photos):
         rows, columns = np.nonzero(np.abs(with_digit - np.asarray(nothing, dtype=int)).sum(2) > 100)
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
         assert abs(height - width) <= 6
-        assert 0.5 * digits.SHORT_SIDE - 2 <= max(height, width) <= 0.9 * digits.SHORT_SIDE + 1
+        assert (
+            digits.HEIGHTS[0] * digits.SHORT_SIDE - 2 <= max(height, width) <= digits.HEIGHTS[1] * digits.SHORT_SIDE + 1
+        )
         assert with_digit.max() >= 250
 
 
@@ -93,9 +98,12 @@ def test_write_makes_class_folders_of_non_square_jpegs(written):
 def test_the_folder_is_the_class_of_the_digit_in_the_scene(written, drawings):
     root, used = written
     label_of = {drawing.tobytes(): str(label) for drawing, label in zip(drawings, load_digits().target, strict=True)}
-    for split, scenes in used.items():
-        folders = {int(path.stem): path.parent.name for path in (root / split).rglob("*.jpg")}
-        assert [folders[number] for number in range(len(scenes))] == [label_of[d.tobytes()] for d, _ in scenes]
+    with (root / "boxes.csv").open() as file:
+        files = [Path(row["file"]) for row in csv.DictReader(file)]  # in the order of writing, validation first
+    assert len(files) == len(used["val"] + used["train"])
+    for file, (digit, _) in zip(files, used["val"] + used["train"], strict=True):
+        assert file.parent.name == label_of[digit.tobytes()]
+        assert digit.tobytes() == drawings[int(file.stem.split("-")[0])].tobytes()
 
 
 def test_training_and_validation_scenes_use_different_digits(written, drawings):
@@ -129,6 +137,16 @@ def test_an_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_counts_use_every_digit():
+def test_the_default_counts_use_every_digit_and_each_held_out_one_three_times():
     assert digits.SCENES["train"] >= 1797 - digits.VAL_DIGITS
-    assert digits.SCENES["val"] >= digits.VAL_DIGITS
+    assert digits.SCENES["val"] == 3 * digits.VAL_DIGITS
+
+
+def test_every_scene_of_a_digit_has_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "SCENES", {"train": 3, "val": digits.VAL_DIGITS + 2})
+    digits.write(tmp_path / "digits")
+    names = sorted(path.stem for path in (tmp_path / "digits" / "val").rglob("*.jpg"))
+    assert len(names) == digits.VAL_DIGITS + 2
+    twice = [name for name in names if name.endswith("-1")]
+    assert len(twice) == 2
+    assert all(name.replace("-1", "-0") in names for name in twice)

@@ -9,12 +9,12 @@ from vgg.evaluation import columns, grid, posteriors, rows, windows
 from vgg.initialise import draw
 from vgg.network import VGG
 
-CROP = 56
+SCALE, CROP = 0.25, 56
 
 
 @pytest.fixture(scope="module")
 def net():
-    net = VGG("B", classes=6, crop=CROP, width=1 / 16).eval().requires_grad_(False)
+    net = VGG("B", classes=6, scale=SCALE, width=1 / 16).eval().requires_grad_(False)
     draw(net, "kaiming", seed=0)
     net.fc8.weight.mul_(0.02)
     net.mean.copy_(torch.tensor([120.0, 110.0, 100.0]))
@@ -56,6 +56,21 @@ def test_the_posteriors_of_the_image_and_its_mirror_image_are_averaged(net):
     torch.testing.assert_close(posteriors(net, x, "dense"), (one + mirror) / 2)
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_without_mirror_images_only_the_image_itself_is_looked_at(net, view):
+    x = images(2, 64, 90)
+    if view == "dense":
+        expected = net(x).softmax(1)
+    else:
+        parts = [x[:, :, top : top + CROP, left : left + CROP] for top, left in windows(64, 90, CROP, view)]
+        expected = torch.stack([net(part).softmax(1) for part in parts]).mean(0)
+    torch.testing.assert_close(posteriors(net, x, view, mirror=False), expected)
+    if view != "center":
+        assert (posteriors(net, x, view) - expected).abs().max() > 1e-3
+    fc7 = net.features(x).mean(dim=(2, 3))
+    torch.testing.assert_close(rows(net, x, "fc7", mirror=False), fc7)
+
+
 @pytest.mark.parametrize("view", ["dense", "multicrop", "tencrop"])
 def test_an_image_and_its_mirror_image_have_the_same_posteriors(net, view):
     x = images(2, 64, 96)
@@ -74,10 +89,10 @@ def test_softmax_last_averages_scores_over_space_and_first_averages_posteriors(n
     last, first = torch.zeros(2, 6), torch.zeros(2, 6)
     for view in (x, flipped(x)):
         scores = net.score_map(view)
-        assert scores.shape[2:] == (4, 5)
-        cells = [scores[:, :, i, j] for i in range(4) for j in range(5)]
-        last += (sum(cells) / 20).softmax(1) / 2
-        first += sum(cell.softmax(1) for cell in cells) / 20 / 2
+        assert scores.shape[2:] == (10, 15)
+        cells = [scores[:, :, i, j] for i in range(10) for j in range(15)]
+        last += (sum(cells) / 150).softmax(1) / 2
+        first += sum(cell.softmax(1) for cell in cells) / 150 / 2
     torch.testing.assert_close(posteriors(net, x, "dense", "last"), last)
     torch.testing.assert_close(posteriors(net, x, "dense", "first"), first)
     assert (last - first).abs().max() > 1e-3
@@ -168,10 +183,10 @@ def test_a_descriptor_is_fc7_after_its_relu_averaged_over_space_and_with_the_mir
     expected = torch.zeros(2, 256)
     for view in (x, flipped(x)):
         cells = net.features(view)
-        assert cells.shape == (2, 256, 3, 4)
+        assert cells.shape == (2, 256, 6, 10)
         assert (cells >= 0).all()
         torch.testing.assert_close(net.fc8(cells), net.score_map(view))
-        expected += sum(cells[:, :, i, j] for i in range(3) for j in range(4)) / 12 / 2
+        expected += sum(cells[:, :, i, j] for i in range(6) for j in range(10)) / 60 / 2
     found = rows(net, x, "fc7")
     assert found.shape == (2, columns(net, "fc7"))
     torch.testing.assert_close(found, expected)

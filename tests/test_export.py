@@ -54,7 +54,7 @@ def test_torchvisions_own_module_gives_the_same_scores_from_the_exported_state()
 
 
 @pytest.mark.parametrize(
-    ("model", "net"), [("C", {}), ("D", {"width": 0.5}), ("D", {"crop": 112}), ("D", {"ceil_mode": True})]
+    ("model", "net"), [("C", {}), ("D", {"width": 0.5}), ("D", {"scale": 0.5}), ("D", {"ceil_mode": True})]
 )
 def test_nets_that_torchvision_does_not_have_are_refused(model, net):
     with pytest.raises(UserError, match="torchvision"), torch.device("meta"):

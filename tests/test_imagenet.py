@@ -148,7 +148,7 @@ def test_real_photographs_have_the_same_identity_in_every_form(form, tmp_path, m
 def test_a_net_is_trained_from_the_archives(ilsvrc, tmp_path):
     for split, contents in ilsvrc.items():
         write_original(tmp_path, split, contents)
-    options = ("data.classes=3", "data.crop=56", "data.width=0.0625", "data.batch=6", "data.epochs=1")
+    options = ("data.classes=3", "data.scale=0.125", "data.width=0.0625", "data.batch=6", "data.epochs=1")
     output = run(
         *(tmp_path, "train.py", "model=A", "train_scale=S256", "data=imagenet", f"data.root={tmp_path}", *options),
         *("trainer=cpu", "trainer.workers=2", "logger=csv"),

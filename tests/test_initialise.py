@@ -27,7 +27,7 @@ def test_std001_is_a_standard_deviation_of_a_hundredth_in_every_layer_of_the_ful
 @pytest.mark.parametrize(("how", "full"), [("std001", 0.01), ("literal", 0.1)])
 @pytest.mark.parametrize("name", ["D", "B-5x5"])
 def test_a_narrower_net_multiplies_by_the_root_of_full_fan_in_over_its_own(how, full, name):
-    net = drawn(name, how, crop=56, width=0.25, classes=100)
+    net = drawn(name, how, scale=0.25, width=0.25, classes=100)
     with torch.device("meta"):
         paper = VGG(name)
     for key, layer in net.named_children():
@@ -38,7 +38,7 @@ def test_a_narrower_net_multiplies_by_the_root_of_full_fan_in_over_its_own(how, 
 
 
 def test_an_odd_width_keeps_each_layers_signal():
-    net = drawn("D", "std001", crop=112, width=0.3, classes=100)
+    net = drawn("D", "std001", scale=0.5, width=0.3, classes=100)
     with torch.device("meta"):
         paper = VGG("D")
     for key, layer in net.named_children():
@@ -47,7 +47,7 @@ def test_an_odd_width_keeps_each_layers_signal():
 
 
 def test_literal_is_the_papers_variance_of_a_hundredth():
-    net = drawn("A", "literal", crop=56)
+    net = drawn("A", "literal", scale=0.25)
     for key, layer in net.named_children():
         if key != "fc6":
             assert layer.weight.detach().var().item() == pytest.approx(0.01, rel=0.1)
@@ -58,7 +58,7 @@ def glorot_bound(fan_in: int, fan_out: int) -> float:
 
 
 def test_glorot_is_uniform_within_the_root_of_6_over_both_fans():
-    net = drawn("C", "glorot", crop=56, width=0.25, classes=100)
+    net = drawn("C", "glorot", scale=0.25, width=0.25, classes=100)
     for layer in net.children():
         window = layer.weight[0, 0].numel()
         bound = glorot_bound(layer.in_channels * window, layer.out_channels * window)
@@ -67,13 +67,13 @@ def test_glorot_is_uniform_within_the_root_of_6_over_both_fans():
 
 
 def test_glorot_takes_fc6_as_the_fully_connected_layer_it_is():
-    net = drawn("A", "glorot", crop=224, width=0.125)
+    net = drawn("A", "glorot", scale=1, width=0.125)
     bound = glorot_bound(64 * 49, 512)
     assert 0.98 * bound < net.fc6.weight.abs().max() <= bound
 
 
 def test_kaiming_is_normal_with_the_root_of_2_over_fan_in():
-    net = drawn("D", "kaiming", crop=112, width=0.25, classes=100)
+    net = drawn("D", "kaiming", scale=0.5, width=0.25, classes=100)
     for layer in net.children():
         few = 4 / (2 * layer.weight.numel()) ** 0.5
         assert std(layer.weight) == pytest.approx((2 / layer.weight[0].numel()) ** 0.5, rel=few)
@@ -81,7 +81,7 @@ def test_kaiming_is_normal_with_the_root_of_2_over_fan_in():
 
 @pytest.mark.parametrize("how", DRAWS)
 def test_biases_are_zero_and_the_seed_gives_the_weights(how):
-    one, same, other = (drawn("C", how, seed, crop=56, width=1 / 16, classes=5) for seed in (3, 3, 4))
+    one, same, other = (drawn("C", how, seed, scale=0.25, width=1 / 16, classes=5) for seed in (3, 3, 4))
     for key, layer in one.named_children():
         assert not layer.bias.any()
         assert torch.equal(layer.weight, same.get_submodule(key).weight)
@@ -90,10 +90,10 @@ def test_biases_are_zero_and_the_seed_gives_the_weights(how):
 
 def test_the_global_random_state_plays_no_part():
     torch.manual_seed(1)
-    one = drawn("A", "std001", crop=56, width=1 / 16)
+    one = drawn("A", "std001", scale=0.25, width=1 / 16)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    other = VGG("A", crop=56, width=1 / 16)
+    other = VGG("A", scale=0.25, width=1 / 16)
     torch.set_rng_state(state)
     draw(other, "std001", 0)
     assert torch.equal(torch.get_rng_state(), state)
@@ -102,7 +102,7 @@ def test_the_global_random_state_plays_no_part():
 
 def test_an_unknown_draw_is_refused():
     with pytest.raises(ValueError, match="std001, literal, glorot, kaiming"):
-        draw(VGG("A", crop=56, width=1 / 64), "normal", 0)
+        draw(VGG("A", scale=0.25, width=1 / 64), "normal", 0)
 
 
 def test_the_layers_taken_from_a_are_four_convolutional_and_three_fully_connected_ones_by_name():
@@ -121,8 +121,8 @@ def test_as_layers_fit_every_deeper_net(name, width):
 
 @pytest.mark.parametrize("name", STARTS_FROM_A)
 def test_as_layers_are_copied_by_name_and_everything_else_is_untouched(name):
-    a = drawn("A", "std001", seed=1, crop=56, width=1 / 16, classes=5)
-    net = drawn(name, "std001", seed=2, crop=56, width=1 / 16, classes=5)
+    a = drawn("A", "std001", seed=1, scale=0.25, width=1 / 16, classes=5)
+    net = drawn(name, "std001", seed=2, scale=0.25, width=1 / 16, classes=5)
     a.mean.fill_(100)
     for layer in a.children():
         torch.nn.init.ones_(layer.bias)
@@ -134,7 +134,7 @@ def test_as_layers_are_copied_by_name_and_everything_else_is_untouched(name):
 
 
 def test_copied_weights_are_not_shared_with_their_source():
-    a, b = (drawn(name, "std001", crop=56, width=1 / 16) for name in "AB")
+    a, b = (drawn(name, "std001", scale=0.25, width=1 / 16) for name in "AB")
     copy_layers(b, a.state_dict(), A_LAYERS)
     b.conv1_1.weight.data.zero_()
     assert a.conv1_1.weight.any()
@@ -160,5 +160,5 @@ def test_a_missing_layer_is_refused_by_name_on_either_side():
 
 def test_every_draw_reaches_every_net():
     for name in TABLE_1:
-        net = drawn(name, "kaiming", crop=56, width=1 / 64)
+        net = drawn(name, "kaiming", scale=0.25, width=1 / 64)
         assert all(layer.weight.any() for layer in net.children())

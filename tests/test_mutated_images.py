@@ -196,7 +196,9 @@ def damaged(tmp_path_factory) -> Listing:
 
 def crops_of(images: Listing) -> TrainingCrops:
     scale = SimpleNamespace(smin=256, smax=512)
-    return TrainingCrops(images, SimpleNamespace(data=SimpleNamespace(crop=56), seed=7, train_scale=scale))
+    return TrainingCrops(
+        images, SimpleNamespace(data=SimpleNamespace(scale=0.25, mirror=True), seed=7, train_scale=scale)
+    )
 
 
 def readable(path: Path) -> bool:

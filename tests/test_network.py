@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vgg.initialise import draw
 from vgg.network import FC_LAYERS, TABLE_1, VGG, lrn, receptive_fields
-from vgg.scales import map_side
+from vgg.scales import SCALES, cell_stride, left_out, map_side, real_pixels, score_map_side
 
 TINY = 1 / 64
 PAPER = {
@@ -18,13 +18,12 @@ PAPER = {
     "E": (143_667_240, 19.632, 19),
     "B-5x5": (134_503_528, 9.356, 8),
 }
-SCALES = (224, 256, 288, 352, 384, 416, 512)
-SIDES = {224: (1, 2, 3, 5, 6, 7, 10), 112: (1, 2, 2, 3, 4, 4, 6), 56: (1, 2, 2, 2, 3, 3, 4)}
+SIDES = {224: 1, 256: 2, 288: 3, 352: 5, 384: 6, 416: 7, 512: 10}  # of the paper's score maps at its test scales
 PUBLISHED = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
 
-def net_of(name: str, crop: int = 224, width: float = TINY, classes: int = 7, **how) -> VGG:
-    net = VGG(name, classes, crop, width, **how).eval()
+def net_of(name: str, scale: float = 1.0, width: float = TINY, classes: int = 7, **how) -> VGG:
+    net = VGG(name, classes, scale, width, **how).eval()
     draw(net, "kaiming", seed=1)
     net.requires_grad_(False)
     for layer in net.children():
@@ -58,11 +57,12 @@ def fc_net(net: VGG, features: Tensor) -> Tensor:
     return x
 
 
-def seen_pixels(name: str, cell: int) -> tuple[int, int]:
+def seen_pixels(name: str, cell: int, scale: float = 1.0) -> tuple[int, int]:
     """First and last pixel, on one axis, that one cell of the last max pool depends on."""
     first = last = cell
-    for column in reversed(TABLE_1[name]):
-        first, last = 2 * first, 2 * last + 1
+    for number, column in reversed(list(enumerate(TABLE_1[name]))):
+        if number >= left_out(scale):
+            first, last = 2 * first, 2 * last + 1
         reach = sum(int(entry.split("-")[0]) // 2 for entry in column.split() if entry != "LRN")
         first, last = first - reach, last + reach
     return first, last
@@ -81,8 +81,9 @@ def test_parameters_multiply_adds_and_weight_layers_are_the_papers(name):
 @pytest.mark.parametrize("name", TABLE_1)
 def test_receptive_fields_are_those_of_section_2_3_and_follow_from_the_pixels_seen(name):
     sides = receptive_fields(name)
-    first, last = seen_pixels(name, 3)
-    assert sides["fc6"] == last - first + 1 + 6 * 32
+    for scale in SCALES:
+        first, last = seen_pixels(name, 3, scale)
+        assert receptive_fields(name, scale)["fc6"] == last - first + 1 + 6 * cell_stride(scale)
     assert list(sides.values()) == sorted(sides.values())
     assert receptive_fields("B")["conv1_2"] == receptive_fields("B-5x5")["conv1_1"] == 5
     with torch.device("meta"):
@@ -91,7 +92,7 @@ def test_receptive_fields_are_those_of_section_2_3_and_follow_from_the_pixels_se
 
 @pytest.mark.parametrize("name", TABLE_1)
 def test_multiply_adds_are_those_of_the_layers_that_run(name):
-    net, counted = net_of(name, crop=56), []
+    net, counted = net_of(name, scale=0.25), []
 
     def count(layer: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
         counted.append(layer.weight.numel() * output.shape[-1] * output.shape[-2])
@@ -157,7 +158,7 @@ def test_lrn_of_half_precision_does_not_square_to_infinity():
 
 
 def test_lrn_is_krizhevskys_formula_after_the_relu_and_before_the_pool():
-    net, x = net_of("A-LRN", crop=56, width=1 / 4), image(1, 3, 56, 56)
+    net, x = net_of("A-LRN", width=1 / 4), image(1, 3, 224, 224)
     a = F.relu(net.conv1_1(x))
     b = torch.empty_like(a)
     for i in range(16):
@@ -167,20 +168,44 @@ def test_lrn_is_krizhevskys_formula_after_the_relu_and_before_the_pool():
     assert (a / b).nan_to_num(0).max() > 1.1 * 2**0.75
 
 
-@pytest.mark.parametrize("crop", SIDES)
-def test_map_sides_at_the_papers_test_scales(crop):
-    net = net_of("A", crop)
-    for scale, side in zip(SCALES, SIDES[crop], strict=True):
-        q = scale * crop // 224
-        assert side == q // 32 - crop // 32 + 1
-        assert net.score_map(image(1, 3, q, q + 32)).shape == (1, 7, side, side + 1)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_score_map_is_the_papers_at_every_scale(scale):
+    net = net_of("A", scale)
+    for q, side in SIDES.items():
+        assert score_map_side(q, scale) == side
+        short, long = real_pixels(q, scale), real_pixels(q + 32, scale)
+        assert net.score_map(image(1, 3, short, long)).shape == (1, 7, side, side + 1)
+    assert all(score_map_side(q, scale) == q // 32 - 6 for q in range(224, 769))
+    assert map_side(net.crop, scale) == map_side(net.crop, scale, ceil_mode=True) == net.window == 7
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", TABLE_1)
+def test_parameters_and_layers_are_the_papers_at_every_scale(name, scale):
+    with torch.device("meta"):
+        net = VGG(name, scale=scale)
+    assert sum(parameter.numel() for parameter in net.parameters()) == PAPER[name][0]
+
+
+def test_at_a_scale_the_first_pools_are_left_out_and_the_others_stay():
+    sides = {scale: [] for scale in SCALES}
+    for scale in SCALES:
+        net = net_of("A", scale)
+        for layer in ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1", "fc6"):
+            sides[scale].append(inputs_of(net.get_submodule(layer), net, image(1, 3, net.crop, net.crop)).shape[-1])
+    assert sides == {
+        1.0: [224, 112, 56, 28, 14, 7],
+        0.5: [112, 112, 56, 28, 14, 7],
+        0.25: [56, 56, 56, 28, 14, 7],
+        0.125: [28, 28, 28, 28, 14, 7],
+    }
 
 
 def test_ceil_mode_gives_5_columns_instead_of_4_on_256x341():
     x = image(1, 3, 256, 341)
     assert net_of("A").score_map(x).shape[2:] == (2, 4)
     assert net_of("A", ceil_mode=True).score_map(x).shape[2:] == (2, 5)
-    assert (map_side(341), map_side(341, ceil_mode=True)) == (10, 11)
+    assert (map_side(341, 1.0), map_side(341, 1.0, ceil_mode=True)) == (10, 11)
 
 
 def test_ceil_mode_is_the_same_at_224():
@@ -199,15 +224,17 @@ def test_forward_is_the_score_map_averaged_over_space():
     close(net(x), net.score_map(x).flatten(2).mean(2))
 
 
-@pytest.mark.parametrize("crop", [224, 112, 56])
-def test_dense_is_the_fc_net_at_the_training_crop(crop):
-    net, x = net_of("B", crop), image(2, 3, crop, crop)
+@pytest.mark.parametrize("scale", SCALES)
+def test_dense_is_the_fc_net_at_the_training_crop(scale):
+    net = net_of("B", scale)
+    x = image(2, 3, net.crop, net.crop)
     close(net(x), fc_net(net, inputs_of(net.fc6, net, x)))
 
 
-@pytest.mark.parametrize("crop", [224, 112, 56])
-def test_each_cell_of_the_map_is_the_fc_layers_on_its_window_of_the_feature_map(crop):
-    net, x = net_of("D", crop), image(1, 3, crop + 64, crop + 96)
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_cell_of_the_map_is_the_fc_layers_on_its_window_of_the_feature_map(scale):
+    net = net_of("D", scale)
+    x = image(1, 3, net.crop + 2 * net.stride, net.crop + 3 * net.stride)
     features = inputs_of(net.fc6, net, x)
     found = net.score_map(x)
     assert found.shape[2:] == (3, 4)
@@ -217,44 +244,46 @@ def test_each_cell_of_the_map_is_the_fc_layers_on_its_window_of_the_feature_map(
             close(found[:, :, i, j], fc_net(net, window))
 
 
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", ["A", "D", "B-5x5"])
-def test_features_of_a_window_at_32i_32j_equal_the_whole_images_away_from_the_windows_border(name):
-    net, x = net_of(name), image(1, 3, 288, 320)
-    i, j = 1, 2
-    whole = inputs_of(net.fc6, net, x)[:, :, i : i + 7, j : j + 7]
-    window = inputs_of(net.fc6, net, x[:, :, 32 * i : 32 * i + 224, 32 * j : 32 * j + 224])
-    inside = [cell for cell in range(7) if seen_pixels(name, cell)[0] >= 0 and seen_pixels(name, cell)[1] < 224]
-    assert inside
-    assert len(inside) < 7
-    close(window[:, :, inside][..., inside], whole[:, :, inside][..., inside])
-    assert not torch.allclose(window, whole, rtol=1e-3)
+def test_a_cell_of_the_score_map_is_its_window_with_its_surroundings(name, scale):
+    """Of a crop cut by hand around a cell's window, as large as the cell sees, the middle cell is the same."""
+    net = net_of(name, scale)
+    crop, step = net.crop, net.stride
+    cells = -(-(receptive_fields(name, scale)["fc6"] - crop) // (2 * step))  # that the cell sees beyond its window
+    x, i, j = image(1, 3, crop + (2 * cells + 2) * step, crop + (2 * cells + 3) * step), cells + 1, cells + 2
+    (top, left), side = (step * (i - cells), step * (j - cells)), crop + 2 * cells * step
+    around = net.score_map(x[:, :, top : top + side, left : left + side])
+    whole = net.score_map(x)
+    close(around[:, :, cells, cells], whole[:, :, i, j])
+    alone = net.score_map(x[:, :, step * i : step * i + crop, step * j : step * j + crop])
+    assert not torch.allclose(alone[:, :, 0, 0], whole[:, :, i, j], rtol=1e-3)  # which sees zeros beyond its border
 
 
 def test_the_mean_is_subtracted_and_travels_in_the_state_dict():
-    net, x = net_of("A", crop=56), image(1, 3, 56, 56)
+    net, x = net_of("A", scale=0.25), image(1, 3, 56, 56)
     expected = net(x)
     assert torch.equal(net.state_dict()["mean"], torch.zeros(3))
     net.mean.copy_(torch.tensor([123.68, 116.779, 103.939]))
-    other = net_of("A", crop=56)
+    other = net_of("A", scale=0.25)
     other.load_state_dict(net.state_dict())
     close(other(x + net.mean.view(1, 3, 1, 1)), expected)
 
 
-@pytest.mark.parametrize("crop", [224, 112, 56])
-@pytest.mark.parametrize("missing", [32, 1])
-def test_an_image_smaller_than_the_training_crop_is_refused(crop, missing):
-    net = net_of("A", crop)
-    with pytest.raises(ValueError, match=f"training crop of {crop}"):
-        net(image(1, 3, crop, crop - missing))
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_image_smaller_than_the_training_crop_is_refused(scale):
+    net = net_of("A", scale)
+    with pytest.raises(ValueError, match=f"training crop of {net.crop}"):
+        net(image(1, 3, net.crop, net.crop - 1))
 
 
-def test_a_crop_without_a_cell_is_refused():
-    with pytest.raises(ValueError, match="crop=31"):
-        VGG("A", crop=31)
+def test_a_scale_that_is_no_power_of_two_is_refused():
+    with pytest.raises(ValueError, match="0.3"):
+        VGG("A", scale=0.3)
 
 
 def test_dropout_of_half_the_fc6_and_fc7_units_only_in_training():
-    net, x = net_of("A", crop=56, width=1 / 8), image(1, 3, 56, 56)
+    net, x = net_of("A", scale=0.25, width=1 / 8), image(1, 3, 56, 56)
     assert torch.equal(net(x), net(x))
     undropped = {layer: inputs_of(layer, net, x) for layer in (net.fc7, net.fc8)}
     net.train()
@@ -268,14 +297,14 @@ def test_dropout_of_half_the_fc6_and_fc7_units_only_in_training():
 
 
 def test_a_dropout_of_zero_leaves_training_mode_deterministic():
-    net, x = net_of("A", crop=56, dropout=0.0).train(), image(1, 3, 56, 56)
+    net, x = net_of("A", scale=0.25, dropout=0.0).train(), image(1, 3, 56, 56)
     assert torch.equal(net(x), net(x))
 
 
 @pytest.mark.parametrize("name", TABLE_1)
-def test_every_net_works_at_crop_56_with_an_eighth_of_the_width(name):
-    net = net_of(name, crop=56, width=1 / 8, classes=10)
+def test_every_net_works_at_a_quarter_of_the_scale_with_an_eighth_of_the_width(name):
+    net = net_of(name, scale=0.25, width=1 / 8, classes=10)
     assert net.conv1_1.out_channels == 8
-    assert net.fc6.weight.shape == (512, 64, 1, 1)
+    assert net.fc6.weight.shape == (512, 64, 7, 7)
     assert net.fc7.weight.shape == (512, 512, 1, 1)
     assert net(image(2, 3, 56, 56)).shape == (2, 10)

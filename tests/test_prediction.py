@@ -20,6 +20,7 @@ from vgg import initialise, maps, prediction, published, results, scoring, weigh
 from vgg.__main__ import main
 from vgg.config import UserError
 from vgg.images import evaluated_images
+from vgg.network import VGG
 from vgg.prediction import Predictor
 from vgg.runs import Run
 
@@ -118,7 +119,9 @@ def test_the_training_scale_says_the_test_scales(folder, predictor):
 
 def test_a_run_on_imagenet_has_the_classes_english_names(folder):
     run = Run.named("imagenet/A-256", folder)
-    cfg = composed("data=imagenet", "data.root=x", "data.width=0.0625", "data.crop=56", "model=A", "train_scale=S256")
+    cfg = composed(
+        "data=imagenet", "data.root=x", "data.width=0.0625", "data.scale=0.125", "model=A", "train_scale=S256"
+    )
     run.prepare(cfg, None)
     weights.save(run, weights.build(cfg, 1000), tuple(f"n{number:08d}" for number in range(1000)))
     assert vgg.load("imagenet/A-256", folder).classes[:2] == ("tench", "goldfish")
@@ -189,15 +192,17 @@ def test_torchvisions_weights_give_torchvisions_own_posteriors_and_class_names(t
 
 def test_a_map_has_each_cells_score_in_the_middle_of_the_cells_window():
     scores = torch.tensor([[0.0, 1.0, 4.0], [2.0, 8.0, 3.0]])
-    for crop in (224, 56):
-        height, width = crop + 32, crop + 64
-        found = maps.upsampled(scores, crop, height, width)
+    for scale in (1.0, 0.125):
+        net = VGG("A", 3, scale, 1 / 64)
+        crop, step = net.crop, net.stride
+        height, width = crop + step, crop + 2 * step
+        found = maps.upsampled(scores, net, height, width)
         assert found.shape == (height, width)
         for i, j in np.ndindex(2, 3):
-            y, x = 32 * i + crop // 2, 32 * j + crop // 2  # between four pixels
-            assert abs(found[y - 1 : y + 1, x - 1 : x + 1].mean() - scores[i, j]) < 0.1
+            y, x = step * i + crop // 2, step * j + crop // 2  # between four pixels
+            assert abs(found[y - 1 : y + 1, x - 1 : x + 1].mean() - scores[i, j]) < 0.3
         assert torch.equal(found[:4, :4], torch.full((4, 4), float(found[0, 0])))  # beyond the outermost cells
-    assert torch.equal(maps.upsampled(torch.tensor([[2.0]]), 56, 60, 70), torch.full((60, 70), 2.0))
+    assert torch.equal(maps.upsampled(torch.tensor([[2.0]]), net, 30, 35), torch.full((30, 35), 2.0))
 
 
 def predicted(monkeypatch, capsys, *words: object) -> tuple[str | int | None, str]:

@@ -17,7 +17,7 @@ IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 2
 
 @pytest.fixture(scope="module")
 def narrow() -> VGG:
-    """Net D with a sixteenth of the channels and five classes, for 224 crops; biases that are not zero."""
+    """Net D with a sixteenth of the channels and five classes, at scale 1; biases that are not zero."""
     net = VGG("D", 5, 224, 1 / 16).eval()
     initialise.draw(net, "kaiming", 3)
     generator = torch.Generator().manual_seed(1)
@@ -144,7 +144,7 @@ def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fr
     photos = folder / "photos"
     photos.mkdir()
     (photos / "val").symlink_to(root)  # no training images are asked for
-    options = ("data=folder", f"data.root={photos}", "data.crop=224", "data.width=1", "logger=csv", "trainer=cpu")
+    options = ("data=folder", f"data.root={photos}", "data.scale=1", "data.width=1", "logger=csv", "trainer=cpu")
     source = ("model=A", "weights=torchvision", f"weights.path={path}")
     output = run(folder, "evaluate.py", *source, *options, "eval_method=center", "test_scale=single")
     assert "torchvision/A, centre crop, 12 images" in output
@@ -161,9 +161,9 @@ def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fr
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        (("weights=torchvision", "model=C", "data.crop=224", "data.width=1"), "model=C"),
-        (("weights=torchvision", "model=D"), "data.crop=224"),
-        (("weights=torchvision", "init.parent=x/D-256", "data.crop=224", "data.width=1"), "init.parent"),
+        (("weights=torchvision", "model=C", "data.scale=1", "data.width=1"), "model=C"),
+        (("weights=torchvision", "model=D"), "data.scale=1"),
+        (("weights=torchvision", "init.parent=x/D-256", "data.scale=1", "data.width=1"), "init.parent"),
     ],
 )
 def test_what_published_weights_cannot_be_is_refused(overrides, named, tmp_path):

@@ -145,7 +145,7 @@ def test_devices_workers_logger_and_paths_are_not_identity():
         "data.batch=64",
         "data.epochs=9",
         "data.patience=1",
-        "data.crop=112",
+        "data.scale=0.5",
         "data.width=1",
         "seed=2",
         "model.ceil_mode=true",
@@ -179,7 +179,7 @@ def test_a_stored_configuration_reads_back_the_same_also_when_it_is_older_than_a
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("data.crop=57", "data.crop"),
+        ("data.scale=0.3", "data.scale"),
         ("data.epochs=many", "data.epochs"),
         ("data.width=0", "data.width"),
         ("train_scale.smin=100", "smin"),

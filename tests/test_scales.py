@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vgg.scales import draw_scale, multi_scale, real_pixels, single_scale
+from vgg.scales import SCALES, draw_scale, multi_scale, real_pixels, single_scale
 
 
 def test_single_scale_is_s_for_fixed_s_and_the_middle_for_jittered_s():
@@ -14,14 +14,15 @@ def test_several_scales_are_32_around_fixed_s_and_both_ends_and_the_middle_of_ji
     assert multi_scale(256, 512) == (256, 384, 512)
 
 
-@pytest.mark.parametrize("crop", [56, 112, 224])
-@pytest.mark.parametrize("scale", [224, 256, 288, 352, 384, 416, 512])
-def test_every_scale_of_the_paper_is_a_whole_number_of_pixels(scale, crop):
-    assert real_pixels(scale, crop) * 224 == scale * crop
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("pixels", [224, 256, 288, 352, 384, 416, 512])
+def test_every_scale_of_the_paper_is_a_whole_number_of_real_pixels(pixels, scale):
+    assert real_pixels(pixels, scale) == pixels * scale
 
 
-def test_the_papers_crop_makes_every_scale_its_own_pixels():
-    assert all(real_pixels(scale, 224) == scale for scale in range(224, 513))
+def test_other_pixels_are_rounded_down_and_at_scale_1_they_are_the_papers():
+    assert [real_pixels(pixels, 0.125) for pixels in (255, 256, 263, 264)] == [31, 32, 32, 33]
+    assert all(real_pixels(pixels, 1.0) == pixels for pixels in range(224, 513))
 
 
 def test_jittered_s_is_uniform_over_whole_numbers_and_covers_both_ends():

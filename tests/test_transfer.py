@@ -129,7 +129,7 @@ def test_a_transfer_is_a_line_with_its_origin_and_is_printed(asked, photos, nets
     assert (len(line["recall"]), len(line["c"]), line["spread"]) == (4, 4, 0)
     assert (line["samples"], line["training_samples"], line["test_samples"], line["dimensions"]) == (12, 6, 3, 6144)
     assert line["weights_sha256"] == [Run.named("nets/D-jitter", nets).record()["weights_sha256"]]
-    assert {"command", "commit", "images_sha256", "versions", "seed", "crop"} <= set(line)
+    assert {"command", "commit", "images_sha256", "versions", "seed", "scale", "mirror"} <= set(line)
     assert json.loads((nets / "photos/transfer.jsonl").read_text().splitlines()[-1]) == line
     shown = capsys.readouterr().out
     assert "nets/D-jitter, pixels, Q = 256, 320 stacked: 6,144 numbers" in shown

@@ -84,18 +84,21 @@ def test_training_crops_are_all_windows_inside_the_rescaled_image_equally_often_
     windows = np.stack(windows + [window[:, ::-1] for window in windows])
     counts = np.zeros(48, dtype=int)
     for _ in range(1920):
-        crop = training_crop(image, 10, 8, rng).numpy().astype(int)
+        crop = training_crop(image, 10, 8, True, rng).numpy().astype(int)
         (found,) = np.flatnonzero(np.abs(windows - crop).max((1, 2, 3)) <= 1)
         counts[found] += 1
     assert ((counts - 40) ** 2 / 40).sum() < 47 + 4 * 94**0.5
     assert abs(counts[:24].sum() - 960) < 4 * 480**0.5
+    for _ in range(100):
+        crop = training_crop(image, 10, 8, False, rng).numpy().astype(int)
+        assert (np.abs(windows[:24] - crop).max((1, 2, 3)) <= 1).any()
 
 
 @pytest.mark.parametrize("size", [(8, 40), (40, 8), (8, 8), (100, 9), (2000, 1500)])
 def test_a_training_crop_of_any_image_has_the_crops_size(size):
     image = picture(noise(*size))
     for seed in range(10):
-        assert training_crop(image, 56, 56, np.random.default_rng(seed)).shape == (56, 56, 3)
+        assert training_crop(image, 56, 56, True, np.random.default_rng(seed)).shape == (56, 56, 3)
 
 
 RED = Image.new("RGB", (12, 8), (200, 10, 30))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vgg.config import UserError
 from vgg.nets import LIBRARY
 from vgg.network import TABLE_1, VGG, FullyConnected, Network, lrn
+from vgg.scales import cell_stride, left_out
 
 # Convolutions with their ReLU as "filter/stride+padding-channels", :2 where each half of the channels sees only its
 # half of those before; LRN; and M, a max pool of 3x3 and stride 2. Krizhevsky's "224" gives his 55x55 only with a
@@ -40,19 +41,25 @@ class AlexNet(FullyConnected):
     """AlexNet as published in 2012, its two towers joined or, as `alexnet-towers`, apart; and ZFNet.
 
     Args as of `VGG`. ZFNet is Zeiler & Fergus's best single net, with 512, 1024 and 512 maps in conv3 to conv5.
+    At a smaller scale the first halvings are left out, in the order of the column: AlexNet's stride of 4 is two of
+    them. fc6's window is the map that the crop gives, AlexNet's 6, 5, 5 and 4 cells a side.
     """
 
     full = (96, 6)
     first = "conv1"
 
-    def __init__(self, name: str, classes: int, crop: int, width: float, dropout: float):
-        super().__init__(classes, crop)
-        self.column, self.rounds_up = COLUMNS[name].split(), name == "zfnet"
+    def __init__(self, name: str, classes: int, scale: float, width: float, dropout: float):
+        super().__init__(classes, scale)
+        self.column, self.rounds_up = [], name == "zfnet"
         if name != "zfnet":
             self.biases_of_one = ("conv2", "conv4", "conv5", "fc6", "fc7")
-        channels, side, number = 3, crop, 0
+        channels, side, number, skip = 3, self.crop, 0, left_out(scale)
         middle, step = 0, 1  # of what the first unit of a map sees, and from one unit to the next, in pixels
-        for entry in self.column:
+        for entry in COLUMNS[name].split():
+            if entry == "M" and skip:
+                skip -= 1
+                continue
+            self.column.append(entry)
             if entry == "M":
                 middle, step = middle + step, 2 * step
                 side = -(-(side - 3) // 2) + 1 if self.rounds_up else (side - 3) // 2 + 1
@@ -60,14 +67,14 @@ class AlexNet(FullyConnected):
                 number += 1
                 shape, _, outputs = entry.partition("-")
                 kernel, stride, padding = (int(part) for part in shape.replace("/", "+").split("+"))
+                while skip and stride > 1:
+                    stride, skip = stride // 2, skip - 1
                 out, _, groups = outputs.partition(":")
                 wide = 2 * max(1, round(int(out) * width / 2))  # two towers halve it
                 how = {"stride": stride, "padding": padding, "groups": int(groups or 1)}
                 self.add_module(f"conv{number}", nn.Conv2d(channels, wide, kernel, **how))
                 channels, side = wide, (side + 2 * padding - kernel) // stride + 1
                 middle, step = middle + (kernel // 2 - padding) * step, stride * step
-        if side < 1:
-            raise ValueError(f"crop={crop} is too small for {name}")
         self.cell = 2 * middle + (side - 1) * step + 1
         self.add_fc_layers(channels, side, width, dropout)
 
@@ -94,8 +101,8 @@ class LeNet5(Network):
     classifier = ("f6", "output")
     dense = False
 
-    def __init__(self, classes: int, crop: int):
-        super().__init__(classes, crop)
+    def __init__(self, classes: int, scale: float):
+        super().__init__(classes, scale)
         self.c1 = nn.Conv2d(1, 6, 5)
         self.s2 = nn.Conv2d(6, 6, 1, groups=6)  # sub-sampling: a sum of 2x2, a coefficient and a bias for each map
         self.c3 = nn.ModuleList(nn.Conv2d(len(maps), 1, 5) for maps in C3)
@@ -138,7 +145,8 @@ def squashed(x: Tensor) -> Tensor:
 class Pooled(Network):
     """A net of torchvision's or timm's that ends in a global average pool over `trunk`'s map and a linear layer, `fc`.
 
-    Args: name, the library's; classes and crop as of `VGG`; dropout between the pool and fc, in training mode.
+    Args: name, the library's; classes and scale as of `VGG`; dropout between the pool and fc, in training mode. At
+    every scale the strides are the library's: the map of a smaller crop is smaller.
     Random weights are the library's own. They are made for inputs divided by a standard deviation, which the batch
     normalisation after the first convolution makes up for: outputs and gradients are the same without.
 
@@ -148,9 +156,10 @@ class Pooled(Network):
 
     classifier = ("fc",)
 
-    def __init__(self, name: str, classes: int, crop: int, dropout: float):
-        super().__init__(classes, crop)
+    def __init__(self, name: str, classes: int, scale: float, dropout: float):
+        super().__init__(classes, scale)
         self.name, self.dropout, self.cell = name, dropout, 2 * FIRST_CELL.get(name, 0) + 1
+        self.stride = cell_stride(1.0)
         self.reset()
         self.descriptor = self.fc.in_features
 
@@ -164,7 +173,7 @@ class Pooled(Network):
         self.fc = net.classifier if self.name == "densenet121" else net.fc
 
     def features(self, x: Tensor) -> Tensor:
-        """The last map, a cell every 32 pixels, the first with its middle at `FIRST_CELL`."""
+        """The last map, a cell every 32 real pixels, the first with its middle at `FIRST_CELL`."""
         return self.trunk(self.centred(x))
 
     def score_map(self, x: Tensor) -> Tensor:
@@ -190,14 +199,14 @@ def library_net(name: str, classes: int) -> nn.Module:
 def make(
     name: str,
     classes: int = 1000,
-    crop: int = 224,
+    scale: float = 1.0,
     width: float = 1.0,
     dropout: float = 0.5,
     ceil_mode: bool = False,
 ) -> Network:
     """Any net of `model=`. `width` is of Table 1's, AlexNet and ZFNet, `ceil_mode` of Table 1's."""
     if name in TABLE_1:
-        return VGG(name, classes, crop, width, dropout, ceil_mode)
+        return VGG(name, classes, scale, width, dropout, ceil_mode)
     if name in COLUMNS:
-        return AlexNet(name, classes, crop, width, dropout)
-    return LeNet5(classes, crop) if name == "lenet5" else Pooled(name, classes, crop, dropout)
+        return AlexNet(name, classes, scale, width, dropout)
+    return LeNet5(classes, scale) if name == "lenet5" else Pooled(name, classes, scale, dropout)

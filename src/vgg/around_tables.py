@@ -27,20 +27,20 @@ METHODS = {  # of Table 7, by net
 
 
 @cache
-def size(net: str, classes: int, crop: int, width: float) -> tuple[int, int]:
+def size(net: str, classes: int, scale: float, width: float) -> tuple[int, int]:
     """A net's parameters, and the multiply-adds of one training crop."""
     import torch  # which takes seconds
 
     from vgg.around import make
 
     with torch.device("meta"):
-        made = make(net, classes, crop, width)
+        made = make(net, classes, scale, width)
     return sum(parameter.numel() for parameter in made.parameters()), made.multiply_adds()
 
 
 def sizes(line: Line) -> tuple[int, int]:
-    """Of the first net of an evaluation: parameters, and multiply-adds at the crop that it was trained with."""
-    return size(CELL.match(line["cells"][0])["model"], line["classes"], line["crop"][0], line["width"][0])
+    """Of the first net of an evaluation: parameters, and multiply-adds of a training crop."""
+    return size(CELL.match(line["cells"][0])["model"], line["classes"], line["scale"][0], line["width"][0])
 
 
 def alone(lines: list[Line]) -> dict[str, dict[tuple[str, ...], list[Line]]]:

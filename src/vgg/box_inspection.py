@@ -52,7 +52,7 @@ def boxed(known: list[Run], lines: list[dict[str, Any]], cache: Path) -> tuple[s
         truth = tensors(boxes(cfg, images))
     except UserError as error:
         raise Lacking(str(error)) from error
-    side = real_pixels(line["q"][0][0], net.crop)
+    side = real_pixels(line["q"][0][0], net.scale)
     made = []
     for index in range(0, len(images), max(1, len(images) // CARDS))[:CARDS]:
         pixels, label, own = rescale(Picture(images.read(index)), side), images.labels[index], truth[index]

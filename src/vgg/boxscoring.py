@@ -14,7 +14,7 @@ from torch import Tensor
 from vgg import posteriors
 from vgg.localisation import boxes_of_classes, from_window
 from vgg.module import channels_last
-from vgg.network import STRIDE, VGG
+from vgg.network import VGG
 from vgg.transforms import centre_window
 
 
@@ -26,8 +26,8 @@ def candidates(net: VGG, classifier: VGG, images: Tensor, classes: Tensor) -> Te
     by_cell = outputs.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * cells, outputs)
     seen = boxes_of_classes(by_cell, wanted.flatten(0, 1)).view(count, rows, columns, -1, 4)
     size = (images.shape[3], images.shape[2])
-    top = STRIDE * torch.arange(rows, device=images.device).view(-1, 1, 1)
-    left = STRIDE * torch.arange(columns, device=images.device).view(1, -1, 1)
+    top = net.stride * torch.arange(rows, device=images.device).view(-1, 1, 1)
+    left = net.stride * torch.arange(columns, device=images.device).view(1, -1, 1)
     found = from_window(seen, size, left, top, net.crop, False).clamp(0, 1).flatten(1, 2)
     ranks = scores.amax(dim=(2, 3)).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     score = scores.flatten(2).transpose(1, 2).take_along_dim(wanted, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from vgg.nets import DRAWS, MODELS, OF_TABLE_1, PUBLISHED, objection
+from vgg.scales import SCALES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -65,20 +66,22 @@ class Data:
     download: bool
     skip_corrupt: bool  # leave unreadable validation images out, and say how many; false: they are an error
     classes: int | None  # null: as many as there are class folders
-    crop: int  # side of the training crop in pixels, a multiple of 56 (224 is the paper)
+    scale: float  # 1, 0.5, 0.25 or 0.125 of the paper's pixels: crop, S and Q; the first 0, 1, 2 or 3 max pools go
     width: float  # factor on the channels of every layer
+    mirror: bool  # an image's mirror image is of the same class: flips in training, mirror images in every view
     dropout: float  # after the ReLU of fc6 and fc7
     batch: int  # images of one step over all devices
     epochs: int  # of the S = 256 stage, at most
     finetune_epochs: int | None  # of the S = 384 and jitter stages, at most; null: half of epochs, rounded up
     patience: int  # epochs without a better top-1 until the learning rate falls
+    schedule: list[list[float]] | None  # optimizer.schedule, where that is not given; null: the plateau rule
     lr: float
     draw: str  # what init=default draws random weights by
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, f"data.dropout={self.dropout} is not in [0, 1)")
         choice("data.form", self.form, ("digits", "folder", "imagenette", "imagenet", "voc"))
-        require(self.crop >= 56 and self.crop % 56 == 0, f"data.crop={self.crop} is not a multiple of 56")
+        require(self.scale in SCALES, f"data.scale={self.scale:g}: choose one of 1, 0.5, 0.25, 0.125")
         require(0 < self.width <= 4, f"data.width={self.width} is not in (0, 4]")
         for key in ("batch", "epochs", "patience"):
             require(getattr(self, key) >= 1, f"data.{key}={getattr(self, key)} is not positive")
@@ -257,7 +260,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         choice("task", self.task, TASKS)
         choice("layers", self.layers, ("all", "fc"))
-        unfit = objection(self.task, self.model.name, self.data.crop, self.data.width, self.init.draw)
+        unfit = objection(self.task, self.model.name, self.data.scale, self.data.width, self.init.draw)
         require(unfit is None, unfit or "")
         require(self.seed >= 0, f"seed={self.seed} is negative")
         if self.weights.source is not None:

@@ -19,7 +19,7 @@ from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.files import write_whole
 from vgg.images import Listing, listing, refuse_unreadable, same_classes
 from vgg.pictures import UNREADABLE, Picture
-from vgg.scales import draw_scale, real_pixels, single_scale
+from vgg.scales import PAPER_CROP, draw_scale, real_pixels, single_scale
 from vgg.transforms import COLOUR_SHIFT_DEVIATION, Colours, centre_crop, training_crop
 
 COLOUR_SAMPLE = 10_000  # training images at most that the mean and the principal components are computed on
@@ -35,7 +35,8 @@ class TrainingCrops(Dataset):
     """
 
     def __init__(self, images: Listing, cfg: TrainConfig):
-        self.images, self.crop, self.seed = images, cfg.data.crop, cfg.seed
+        self.images, self.seed = images, cfg.seed
+        self.scale, self.mirror, self.crop = cfg.data.scale, cfg.data.mirror, real_pixels(PAPER_CROP, cfg.data.scale)
         self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Any, ...]:
@@ -43,7 +44,7 @@ class TrainingCrops(Dataset):
 
     def example(self, picture: Picture, index: int, side: int, rng: np.random.Generator) -> tuple[Any, ...]:
         """The crop of an image at smaller side `side`, and what is to be learnt of it."""
-        return training_crop(picture, side, self.crop, rng), self.images.labels[index]
+        return training_crop(picture, side, self.crop, self.mirror, rng), self.images.labels[index]
 
     def drawn(self, epoch: int, index: int) -> tuple[Any, ...]:
         """An item, and the S that was drawn for it."""
@@ -52,7 +53,7 @@ class TrainingCrops(Dataset):
         for _ in range(ATTEMPTS):
             try:
                 scale = draw_scale(self.smin, self.smax, rng)
-                side = real_pixels(scale, self.crop)
+                side = real_pixels(scale, self.scale)
                 example = self.example(Picture(self.images.read(index)), index, side, rng)
                 break
             except UNREADABLE:
@@ -213,9 +214,9 @@ class ImageData(pl.LightningDataModule):
         return TrainingCrops(self.train, self.cfg)
 
     def val_dataloader(self) -> DataLoader:
-        crop = self.cfg.data.crop
         (q,) = single_scale(self.cfg.train_scale.smin, self.cfg.train_scale.smax)
-        crops = self.validation_crops(real_pixels(q, crop), crop, self.trainer.global_rank, self.trainer.world_size)
+        side, crop = (real_pixels(pixels, self.cfg.data.scale) for pixels in (q, PAPER_CROP))
+        crops = self.validation_crops(side, crop, self.trainer.global_rank, self.trainer.world_size)
         return self.loader(crops, batch_size=min(100, self.cfg.data.batch))
 
     def validation_crops(self, *how: int) -> CentreCrops:

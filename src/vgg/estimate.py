@@ -27,9 +27,9 @@ EIGHT = 7.2  # times as fast as one
 
 
 def multiply_adds(cfg: TrainConfig, net: str | None = None) -> int:
-    """Of one training crop through this configuration's net, or another with its crop and width."""
+    """Of one training crop through this configuration's net, or another at its scale and width."""
     with torch.device("meta"):
-        return make(net or cfg.model.name, cfg.data.classes or 1000, cfg.data.crop, cfg.data.width).multiply_adds()
+        return make(net or cfg.model.name, cfg.data.classes or 1000, cfg.data.scale, cfg.data.width).multiply_adds()
 
 
 def images(cfg: TrainConfig | EvaluateConfig, split: str) -> int:
@@ -41,11 +41,11 @@ def images(cfg: TrainConfig | EvaluateConfig, split: str) -> int:
 
 def setting(cfg: TrainConfig) -> tuple[int | float | str, ...]:
     """What a measured speed holds for, the net apart."""
-    return cfg.data.crop, cfg.data.width, cfg.trainer.precision, cfg.trainer.devices, cfg.trainer.num_nodes
+    return cfg.data.scale, cfg.data.width, cfg.trainer.precision, cfg.trainer.devices, cfg.trainer.num_nodes
 
 
 def measured_speeds(cfg: TrainConfig) -> dict[int, float]:
-    """multiply-adds -> images/s of the finished runs on this data with this crop, width and precision."""
+    """multiply-adds -> images/s of the finished runs on this data at this scale, width and precision."""
     found: dict[int, list[float]] = {}
     for path in Path(cfg.dirs.runs, cfg.data.name).glob("*/weights.pt"):
         run = Run.of(path.parent)

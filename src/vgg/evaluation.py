@@ -21,7 +21,7 @@ def grid(side: int, crop: int) -> list[int]:
 
 
 def windows(height: int, width: int, crop: int, view: str) -> list[tuple[int, int]]:
-    """(top, left) of this view's crops in a rescaled image; the mirror images come on top except for `center`."""
+    """(top, left) of this view's crops in a rescaled image; mirror images come on top, except for `center`."""
     bottom, right = height - crop, width - crop
     centre = (round(bottom / 2), round(right / 2))
     if view == "multicrop":
@@ -33,49 +33,58 @@ def windows(height: int, width: int, crop: int, view: str) -> list[tuple[int, in
     raise ValueError(f"{view} is not a view of crops: choose from {', '.join(VIEWS)}")
 
 
-def dense(net: Network, images: Tensor, softmax: str = "last") -> Tensor:
-    """Posteriors (N, classes) of whole images (N, 3, H, W), averaged with those of their mirror images.
+def with_mirror_images(images: Tensor, mirror: bool) -> Tensor:
+    """The images (N, 3, H, W), then with `mirror` their mirror images: (2 N, 3, H, W)."""
+    return torch.cat([images, images.flip(3)]) if mirror else images
+
+
+def dense(net: Network, images: Tensor, softmax: str = "last", mirror: bool = True) -> Tensor:
+    """Posteriors (N, classes) of whole images (N, 3, H, W), with `mirror` averaged with their mirror images'.
 
     softmax "last", the paper's: the class score map is averaged over space, then the soft-max is taken. "first": the
     soft-max of every cell, averaged.
     """
-    scores = net.score_map(torch.cat([images, images.flip(3)])).float()
+    scores = net.score_map(with_mirror_images(images, mirror)).float()
     if softmax == "first":
-        return scores.softmax(1).mean(dim=(2, 3)).view(2, len(images), -1).mean(0)
-    return scores.mean(dim=(2, 3)).softmax(1).view(2, len(images), -1).mean(0)
+        return scores.softmax(1).mean(dim=(2, 3)).view(-1, len(images), scores.shape[1]).mean(0)
+    return scores.mean(dim=(2, 3)).softmax(1).view(-1, len(images), scores.shape[1]).mean(0)
 
 
-def crops(net: Network, images: Tensor, view: str) -> Tensor:
-    """Posteriors (N, classes) of rescaled images (N, 3, H, W): the mean over this view's crops and their mirrors."""
+def crops(net: Network, images: Tensor, view: str, mirror: bool = True) -> Tensor:
+    """Posteriors (N, classes) of rescaled images (N, 3, H, W): the mean over this view's crops.
+
+    With `mirror` over the crops' mirror images too, except for `center`.
+    """
     side = net.crop
     stacked = torch.cat([images[:, :, y : y + side, x : x + side] for y, x in windows(*images.shape[2:], side, view)])
-    if view != "center":
-        stacked = torch.cat([stacked, stacked.flip(3)])
+    stacked = with_mirror_images(stacked, mirror and view != "center")
     posteriors = torch.cat([net(part).float().softmax(1) for part in stacked.split(CROPS_AT_ONCE)])
     return posteriors.view(-1, len(images), posteriors.shape[1]).mean(0)
 
 
-def posteriors(net: Network, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+def posteriors(net: Network, images: Tensor, view: str, softmax: str = "last", mirror: bool = True) -> Tensor:
     """Posteriors (N, classes) of images rescaled to the test scale, (N, 3, H, W) in 0..255, under one view."""
-    return dense(net, images, softmax) if view == "dense" else crops(net, images, view)
+    return dense(net, images, softmax, mirror) if view == "dense" else crops(net, images, view, mirror)
 
 
-def descriptors(net: Network, images: Tensor, view: str) -> Tensor:
+def descriptors(net: Network, images: Tensor, view: str, mirror: bool = True) -> Tensor:
     """Descriptors (N, D) of whole images (N, 3, H, W) in 0..255, not normalised: appendix B's, or the raw pixels'.
 
     pixels: minus the net's mean, averaged in a grid over the whole image, whatever its shape; without the mirror image,
     whose mean with them would be a symmetrical image. Any other view: fc7 after its ReLU, or what the last layer of
-    another net is given, averaged over space and with that of the mirror images.
+    another net is given, averaged over space and, with `mirror`, with that of the mirror images.
     """
     if view == "pixels":
         return F.adaptive_avg_pool2d(images - net.mean.view(1, 3, 1, 1), PIXELS).flatten(1)
-    cells = net.features(torch.cat([images, images.flip(3)])).float()
-    return cells.mean(dim=(2, 3)).view(2, len(images), -1).mean(0)
+    cells = net.features(with_mirror_images(images, mirror)).float()
+    return cells.mean(dim=(2, 3)).view(-1, len(images), cells.shape[1]).mean(0)
 
 
-def rows(net: Network, images: Tensor, view: str, softmax: str = "last") -> Tensor:
+def rows(net: Network, images: Tensor, view: str, softmax: str = "last", mirror: bool = True) -> Tensor:
     """What is kept of each image under one view, (N, columns): its descriptor, or its posteriors."""
-    return descriptors(net, images, view) if view in DESCRIPTORS else posteriors(net, images, view, softmax)
+    if view in DESCRIPTORS:
+        return descriptors(net, images, view, mirror)
+    return posteriors(net, images, view, softmax, mirror)
 
 
 def columns(net: Network, view: str) -> int:

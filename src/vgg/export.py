@@ -22,10 +22,10 @@ ENDINGS = {"torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"
 def to_torchvision(net: Network, model: str) -> dict[str, Tensor]:
     """The state_dict of torchvision's vgg11, 13, 16 or 19, for images normalised by this net's mean / 255 and its std.
 
-    Raises UserError for a net that torchvision does not have: C, A-LRN, B-5x5, another crop or another width.
+    Raises UserError for a net that torchvision does not have: C, A-LRN, B-5x5, another scale or another width.
     """
-    fits = model in TORCHVISION and net.crop == 224 and net.fc6.out_channels == 4096 and not net.ceil_mode
-    require(fits, f"torchvision has nets {', '.join(TORCHVISION)} for 224 crops at full width, and not this one")
+    fits = model in TORCHVISION and net.scale == 1 and net.fc6.out_channels == 4096 and not net.ceil_mode
+    require(fits, f"torchvision has nets {', '.join(TORCHVISION)} at scale 1 and full width, and not this one")
     state, places, place = {}, {}, 0
     for block in net.blocks:
         for name in block:
@@ -43,24 +43,30 @@ def to_torchvision(net: Network, model: str) -> dict[str, Tensor]:
 
 
 class Posteriors(nn.Module):
-    """RGB images (N, 3, H, W) in 0..255 -> class posteriors (N, classes): dense (section 3.2), no mirror images."""
+    """RGB images (N, 3, H, W) in 0..255 -> class posteriors (N, classes): dense (section 3.2).
 
-    def __init__(self, net: Network):
+    With `mirror` averaged with those of the mirror images.
+    """
+
+    def __init__(self, net: Network, mirror: bool):
         super().__init__()
-        self.net = net
+        self.net, self.mirror = net, mirror
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images).softmax(1)
+        posteriors = self.net(images).softmax(1)
+        return (posteriors + self.net(images.flip(3)).softmax(1)) / 2 if self.mirror else posteriors
 
 
 def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
     """Write the run's net; the file and how its input is to be prepared are returned."""
     net, classes = weights.load(run)
+    cfg = run.config()
+    mirror = cfg.data.mirror
     path = path or Path(run.name.replace("/", "-") + ENDINGS[form])
     mean = [round(value, 4) for value in net.mean.tolist()]
-    about = {"run": run.name, "model": run.config().model.name, "crop": str(net.crop), "classes": json.dumps(classes)}
+    about = {"run": run.name, "model": cfg.model.name, "scale": str(net.scale), "classes": json.dumps(classes)}
     if form == "torchvision":
-        state = to_torchvision(net, run.config().model.name)
+        state = to_torchvision(net, cfg.model.name)
         with write_whole(path) as file:
             torch.save(state, file)
         name, mean = TORCHVISION[about["model"]], [round(value / 255, 6) for value in net.mean.tolist()]
@@ -76,8 +82,8 @@ def export(run: Run, form: str, path: Path | None = None) -> tuple[Path, str]:
     any_size = about["model"] not in CROPS_ONLY
     sizes = {0: "images"} | ({2: "height", 3: "width"} if any_size else {})
     program = torch.onnx.export(
-        Posteriors(net).eval(),
-        (torch.zeros(1, 3, net.crop, net.crop + 32 * any_size),),
+        Posteriors(net, mirror).eval(),
+        (torch.zeros(1, 3, net.crop, net.crop + net.stride * any_size),),
         dynamo=True,
         input_names=["images"],
         output_names=["posteriors"],

@@ -14,7 +14,7 @@ A_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", *FC_LAYERS)
 
 
 def full_fan_in(name: str, layer: nn.Conv2d, net: FullyConnected) -> int:
-    """Inputs of one unit of this layer in the paper's net: full width, 224 crop."""
+    """Inputs of one unit of this layer in the paper's net: full width, scale 1."""
     if name == net.first:
         return layer.weight[0].numel()
     channels, window = net.full

@@ -15,7 +15,6 @@ from PIL import Image
 from vgg import posteriors, weights
 from vgg.config import UserError
 from vgg.images import Listing, listing
-from vgg.network import STRIDE
 from vgg.pictures import Picture
 from vgg.posteriors import Key
 from vgg.runs import Run
@@ -158,12 +157,14 @@ def confused(counts: np.ndarray, names: tuple[str, ...]) -> list[tuple[str, str,
 class ScoreMap:
     """A class over one image: its posterior in the evaluation, and of each cell (x, y, probability there).
 
-    x, y: the upper left corner of the 32 pixels in the middle of the window that the cell stands for.
+    x, y: the upper left corner of the square in the middle of the window that the cell stands for; `side` is its side,
+    the distance to the next cell. All in pixels of the rescaled image.
     """
 
     name: str
     true: bool
     posterior: float
+    side: int
     cells: list[tuple[float, float, float]]
 
 
@@ -197,7 +198,7 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
     if not net.dense:
         raise Lacking(f"{run.name} has no score maps: its input is fixed.")
     net.ceil_mode = result.line["ceil_mode"][0]
-    side, margin, made = real_pixels(max(result.line["q"][0]), net.crop), (net.cell - STRIDE) / 2, []
+    side, margin, made = real_pixels(max(result.line["q"][0]), net.scale), (net.cell - net.stride) / 2, []
     for place in places:
         index, label = int(result.indices[place]), int(result.labels[place])
         pixels = rescale(Picture(result.images.read(index)), side)
@@ -207,10 +208,12 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
         maps = []
         for shown in (first, second if first == label else label):
             cells = [
-                (STRIDE * column + margin, STRIDE * row + margin, float(probability))
+                (net.stride * column + margin, net.stride * row + margin, float(probability))
                 for (row, column), probability in np.ndenumerate(score[shown])
             ]
-            maps.append(ScoreMap(names[shown], shown == label, float(result.posterior[place, shown]), cells))
+            maps.append(
+                ScoreMap(names[shown], shown == label, float(result.posterior[place, shown]), net.stride, cells)
+            )
         height, width = pixels.shape[:2]
         made.append(Card(result.images.files[index], names[label], width, height, jpeg(pixels.numpy()), maps))
     return made

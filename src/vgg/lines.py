@@ -18,7 +18,7 @@ from vgg.images import Listing
 from vgg.nets import OF_TABLE_1
 from vgg.plan import CELL
 from vgg.runs import Run
-from vgg.scales import map_side, real_pixels
+from vgg.scales import score_map_side
 
 PAPER = REPOSITORY / "results" / "paper.jsonl"
 VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
@@ -63,7 +63,9 @@ def provenance(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> dict[st
         "runs": [run.name for run in runs],
         "data": cfg.data.name,
         "classes": len(images.classes),
-        "crop": [own.data.crop for own in configs],
+        "scale": [own.data.scale for own in configs],
+        "mirror": cfg.data.mirror,
+        "schedule": [own.optimizer.schedule for own in configs],
         "width": [own.data.width for own in configs],
         "cells": [
             f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
@@ -138,11 +140,11 @@ def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
 
 def shown_scales(line: dict[str, Any]) -> list[str]:
     """The test scales, with what they are of the net: a line for each set of them."""
-    crop, mode, lines = line["crop"][0], line["ceil_mode"][0], []
+    scale, mode, lines = line["scale"][0], line["ceil_mode"][0], []
     for q in sorted({tuple(q) for q in line["q"]}):
-        sides = ", ".join(str(map_side(real_pixels(value, crop), mode) - map_side(crop) + 1) for value in q)
+        sides = ", ".join(str(score_map_side(value, scale, mode)) for value in q)
         known = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line["cells"])  # other nets have others
-        about = f"crop {crop}, width {line['width'][0]:g}" + (f"; map sides {sides}" if known else "")
+        about = f"scale {scale:g}, width {line['width'][0]:g}" + (f"; map sides {sides}" if known else "")
         lines.append(f"Q = {', '.join(map(str, q))} ({about})")
     return lines
 

@@ -92,7 +92,7 @@ class BoxCrops(TrainingCrops):
         size = rescaled_size(picture.size, side)
         left, top, box = window_on_object(self.boxes[index], size, self.crop, rng)
         window = rescaled_window(picture, side, left, top, self.crop, fast=True)
-        mirrored = bool(rng.random() < 0.5)
+        mirrored = self.mirror and bool(rng.random() < 0.5)
         seen = to_window(box, size, left, top, self.crop, mirrored)
         return window.flip(1) if mirrored else window, self.images.labels[index], seen
 

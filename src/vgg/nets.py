@@ -11,7 +11,7 @@ MODELS = (*OF_TABLE_1, *OURS, *LIBRARY)
 OWN_DRAW = ("lenet5", *LIBRARY)  # random weights as the publication or the library has them, and one width
 DRAWS = ("std001", "literal", "glorot", "kaiming")
 NOT_DENSE = ("lenet5",)  # its input is fixed
-SMALLEST_CROP = {"alexnet": 112, "alexnet-towers": 112}  # 56 is too small for their pools
+SMALLEST_SCALE = {"densenet121": 0.25}  # a crop of 28 is too small for its pools
 PUBLISHED = {  # weights that the world has
     "torchvision": ("A", "B", "D", "E", *(net for net, library in LIBRARY.items() if library == "torchvision")),
     "caffe": ("D", "E"),
@@ -19,11 +19,11 @@ PUBLISHED = {  # weights that the world has
 }
 
 
-def objection(task: str, net: str, crop: int, width: float, draw: str) -> str | None:
-    """Why the net cannot have this task, crop, width or draw of random weights; None where it can."""
-    smallest, own = SMALLEST_CROP.get(net, 56), net in OWN_DRAW
-    if crop < smallest:
-        return f"data.crop={crop} is too small for {net}: the smallest that fits is {smallest}"
+def objection(task: str, net: str, scale: float, width: float, draw: str) -> str | None:
+    """Why the net cannot have this task, scale, width or draw of random weights; None where it can."""
+    smallest, own = SMALLEST_SCALE.get(net, 0.125), net in OWN_DRAW
+    if scale < smallest:
+        return f"data.scale={scale:g} is too small for {net}: the smallest that fits is data.scale={smallest:g}"
     if own and task == "localisation":
         return f"task=localisation: {net} has no fc8 that a box could replace"
     if own and width != 1:

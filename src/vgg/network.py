@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg.scales import MAX_POOLS, PAPER_CROP, map_side
+from vgg.scales import PAPER_CROP, cell_stride, left_out, map_side, real_pixels
 
 # Table 1, read from top to bottom. "3-64" is the paper's conv3-64: 3x3 filters, 64 channels. A ReLU follows every
 # convolution, a 2x2 max pool of stride 2 every block; FC-4096, FC-4096, FC-1000 and the soft-max end each column.
@@ -21,11 +21,10 @@ TABLE_1 = {
     "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),
 }
 FC_LAYERS = ("fc6", "fc7", "fc8")
-STRIDE = 2**MAX_POOLS  # one cell of the class score map every 32 pixels
 
 
-def receptive_fields(name: str, crop: int = PAPER_CROP) -> dict[str, int]:
-    """Side in pixels of what one unit of each convolution sees of an image, and one of fc6, whose window is a crop's.
+def receptive_fields(name: str, scale: float = 1.0) -> dict[str, int]:
+    """Side in real pixels of what one unit of each convolution sees, and one of fc6, whose window is a crop's.
 
     Section 2.3's: two 3x3 layers see as much as one of 5x5. Of fc6 it is more than the crop: on a whole image the
     padding of a crop is the neighbourhood (section 3.2).
@@ -37,15 +36,16 @@ def receptive_fields(name: str, crop: int = PAPER_CROP) -> dict[str, int]:
         for place, kernel in enumerate(kernels, start=1):
             side += (kernel - 1) * step
             found[f"conv{number}_{place}"] = side
-        side, step = side + step, 2 * step  # a 2x2 max pool
-    return found | {"fc6": side + (map_side(crop) - 1) * step}
+        if number > left_out(scale):
+            side, step = side + step, 2 * step  # a 2x2 max pool
+    return found | {"fc6": side + (map_side(real_pixels(PAPER_CROP, scale), scale) - 1) * step}
 
 
 class Network(nn.Module):
     """What training, evaluation and export ask of any net: RGB in 0..255 in, class scores before the soft-max out.
 
-    `crop` is the side of its training crop in pixels, `classes` the number of its outputs. `mean` is the RGB mean that
-    it was trained with; it travels in the state_dict.
+    `scale` is its data's, `crop` the side of its training crop in real pixels, `classes` the number of its outputs.
+    `mean` is the RGB mean that it was trained with; it travels in the state_dict.
     """
 
     mean: Tensor
@@ -53,10 +53,11 @@ class Network(nn.Module):
     descriptor: int  # numbers that the last layer is given
     dense = True  # whether there is a class score map of larger images
 
-    def __init__(self, classes: int, crop: int):
+    def __init__(self, classes: int, scale: float):
         super().__init__()
-        self.classes, self.crop = classes, crop
-        self.cell = crop  # side in pixels of the window at (0, 0) in whose middle the score map's first cell looks
+        self.classes, self.scale, self.crop = classes, scale, real_pixels(PAPER_CROP, scale)
+        self.cell = self.crop  # side in pixels of the window at (0, 0) in whose middle the score map's first cell looks
+        self.stride = cell_stride(scale)  # pixels from one cell of the score map to the next
         self.register_buffer("mean", torch.zeros(3))
 
     def centred(self, x: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def score_map(self, x: Tensor) -> Tensor:
-        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell 32 pixels."""
+        """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class FullyConnected(Network):
     """
 
     first: str  # the first convolution
-    full: tuple[int, int]  # at full width and for 224 crops: its channels, and fc6's window
+    full: tuple[int, int]  # at full width and scale 1: its channels, and fc6's window
     biases_of_one: tuple[str, ...] = ()  # layers whose biases are 1 at the start, not 0
 
     def add_fc_layers(self, channels: int, window: int, width: float, dropout: float) -> None:
@@ -124,9 +125,8 @@ class FullyConnected(Network):
     def features(self, x: Tensor) -> Tensor:
         """fc7 after its ReLU: (N, 3, H, W) RGB in 0..255 -> (N, fc7's channels, h, w), one cell a window.
 
-        Cell (i, j) looks at the crop-sized window at (32 i, 32 j); where the crop is no multiple of 32, the last one's
-        may end beyond the image. H and W are at least the training crop; the map's side is, of Table 1's nets,
-        floor(H / 32) - floor(crop / 32) + 1.
+        Cell (i, j) looks at the crop-sized window at (stride i, stride j), 32 times the scale apart. H and W are at
+        least the training crop; the map's side is, of Table 1's nets, floor(H / stride) - 6.
         """
         x = F.dropout(F.relu(self.fc6(self.last_map(x)), inplace=True), self.dropout, self.training)
         return F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
@@ -149,7 +149,8 @@ class VGG(FullyConnected):
     Args:
         name: a key of `TABLE_1`.
         classes: outputs of fc8.
-        crop: side of the training crop in pixels; fc6's window is the map that this crop gives (224: 7x7).
+        scale: 1, 1/2, 1/4 or 1/8 of the paper's pixels; the crop is 224 times that. The first 0, 1, 2 or 3 max pools
+            are left out, so that fc6's window is 7x7 and the number of parameters the same at every scale.
         width: factor on every layer's channels, fc6 and fc7 included (1 is the paper).
         dropout: probability after the ReLU of fc6 and fc7, in training mode.
         ceil_mode: round odd sides up in the max pools, as the authors' Caffe did, instead of down.
@@ -161,14 +162,12 @@ class VGG(FullyConnected):
         self,
         name: str,
         classes: int = 1000,
-        crop: int = 224,
+        scale: float = 1.0,
         width: float = 1.0,
         dropout: float = 0.5,
         ceil_mode: bool = False,
     ):
-        super().__init__(classes, crop)
-        if crop < STRIDE:
-            raise ValueError(f"crop={crop} is smaller than one cell of the last map ({STRIDE} pixels)")
+        super().__init__(classes, scale)
         self.ceil_mode = ceil_mode
         self.blocks: list[list[str]] = []
         channels = 3
@@ -184,12 +183,13 @@ class VGG(FullyConnected):
                 self.add_module(block[-1], nn.Conv2d(channels, out, kernel, padding=kernel // 2))
                 channels = out
             self.blocks.append(block)
-        self.add_fc_layers(channels, map_side(crop, ceil_mode), width, dropout)
+        self.add_fc_layers(channels, map_side(self.crop, scale), width, dropout)
 
     def last_map(self, x: Tensor) -> Tensor:
         x = self.centred(x)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, start=1):
             for layer in block:
                 x = lrn(x) if layer == "LRN" else F.relu(self.get_submodule(layer)(x), inplace=True)
-            x = F.max_pool2d(x, 2, ceil_mode=self.ceil_mode)
+            if number > left_out(self.scale):
+                x = F.max_pool2d(x, 2, ceil_mode=self.ceil_mode)
         return x

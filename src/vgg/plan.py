@@ -32,7 +32,10 @@ class Step:
             return "finished"
         if any((self.run.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
             return "to resume"
-        return "to train" + (f", from {self.parent.name}" if self.parent else ", from random weights")
+        if self.parent is None:
+            return "to train, from random weights"
+        scale = self.parent.config().data.scale if self.parent.finished else self.cfg.data.scale
+        return f"to train, from {self.parent.name}" + (f" of scale {scale:g}" if scale != self.cfg.data.scale else "")
 
 
 # Of the overrides given on the command line, those that say what to evaluate or which cell.
@@ -66,8 +69,8 @@ def lineage(cfg: TrainConfig) -> list[Step]:
         from vgg.published import imported  # which imports torch
 
         require(
-            (cfg.data.crop, cfg.data.width) == (224, 1),
-            f"weights={cfg.weights.source} are of nets for 224 crops at full width: add data.crop=224 data.width=1",
+            (cfg.data.scale, cfg.data.width) == (1, 1),
+            f"weights={cfg.weights.source} are of nets at scale 1 and full width: add data.scale=1 data.width=1",
         )
         return [Step(run, cfg, imported(cfg))]
     if cfg.init.parent is not None:

@@ -27,6 +27,7 @@ class Key:
     q: int  # in the paper's pixels
     softmax: str
     ceil_mode: bool
+    mirror: bool  # whether mirror images are averaged in
     precision: str
     resampling: str = "torch-bilinear-antialias"
 

@@ -48,6 +48,7 @@ class Predictor:
     classes: tuple[str, ...]
     scales: tuple[int, ...]  # test scales Q where none is given
     map_scale: int  # the Q of class score maps where none is given
+    mirror: bool  # whether mirror images are averaged in
 
     def rescaled(self, photo: Photo, q: int) -> Tensor:
         """The photo (H, W, 3), uint8, at test scale Q."""
@@ -57,7 +58,7 @@ class Predictor:
                 picture = Picture.of(photo)
             else:
                 picture = Picture(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
-            return rescale(picture, real_pixels(q, self.net.crop))
+            return rescale(picture, real_pixels(q, self.net.scale))
         except UNREADABLE as error:
             name = photo if isinstance(photo, Path | str) else "the photo"
             why = (isinstance(error, OSError) and error.strerror) or error
@@ -77,7 +78,7 @@ class Predictor:
         found = []
         for scale in scales:
             images = self.input(photo, scale)
-            found += [evaluation.posteriors(self.net, images, view, how.softmax)[0] for view in how.views]
+            found += [evaluation.posteriors(self.net, images, view, how.softmax, self.mirror)[0] for view in how.views]
         return torch.stack(found).mean(0).cpu()
 
     def top(
@@ -103,7 +104,7 @@ def load(name: str, runs: str | Path = "runs") -> Predictor:
     A run is tested at the several scales that section 4.2 gives its training scale, as by evaluate.py. torchvision's
     and timm's are downloaded once, checked against their sha256, and tested at Q = 256.
     """
-    scales, map_scale = (PUBLISHED_Q,), PUBLISHED_MAP_Q
+    scales, map_scale, mirror = (PUBLISHED_Q,), PUBLISHED_MAP_Q, True
     if ":" in name:
         from vgg.published import TORCHVISION, library_net  # which import torchvision
 
@@ -115,10 +116,10 @@ def load(name: str, runs: str | Path = "runs") -> Predictor:
         run = Run.named(name, runs)
         net, classes = weights.load(run)
         if not run.published:
-            scale = run.config().train_scale
-            scales = multi_scale(scale.smin, scale.smax)
+            cfg = run.config()
+            scales, mirror = multi_scale(cfg.train_scale.smin, cfg.train_scale.smax), cfg.data.mirror
             map_scale = max(scales)  # the most cells
-    return Predictor(net.to(memory_format=torch.channels_last), english(classes), scales, map_scale)
+    return Predictor(net.to(memory_format=torch.channels_last), english(classes), scales, map_scale, mirror)
 
 
 def english(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,7 +151,7 @@ def save_map(predictor: Predictor, photo: Path, posterior: Tensor, path: Path) -
     q, best = predictor.map_scale, int(posterior.argmax())
     title = f"{predictor.classes[best]}, {100 * posterior[best]:.1f} %"
     image, scores = predictor.rescaled(photo, q), predictor.score_map(photo, q)[best]
-    figure = beside(image, scores, predictor.net.cell, title, f"class score at Q = {q}")
+    figure = beside(image, scores, predictor.net, title, f"class score at Q = {q}")
     with write_whole(path) as file:
         figure.savefig(file, format="png", dpi=120)
 

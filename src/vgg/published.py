@@ -230,7 +230,7 @@ def imported(cfg: TrainConfig) -> Run:
         train_part(cfg),
         task="classification",
         model=replace(cfg.model, ceil_mode=False),  # an evaluation's own option turns it on
-        data=replace(cfg.data, crop=224, width=1.0, classes=classes, name=cfg.weights.source),
+        data=replace(cfg.data, scale=1.0, width=1.0, mirror=True, classes=classes, name=cfg.weights.source),
         weights=Weights(None, None),
     )
     net = from_state(build(own, classes), state, path)

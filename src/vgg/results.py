@@ -24,7 +24,7 @@ from vgg.pictures import UNREADABLE, Picture
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, run_name
-from vgg.scales import map_side, multi_scale, single_scale
+from vgg.scales import multi_scale, single_scale
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,6 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
     ours = own.model.name in OF_TABLE_1
     require(cfg.ceil_mode is None or ours, f"ceil_mode={cfg.ceil_mode} is about Table 1's nets, not about {run.name}")
     ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
-    window = map_side(own.data.crop, own.model.ceil_mode)
-    require(
-        map_side(own.data.crop, ceil_mode) == window or (ceil_mode and {"dense", *DESCRIPTORS}.issuperset(views)),
-        f"ceil_mode={ceil_mode}: {run.name}'s fc6 looks at {window} cells a side, a crop of {own.data.crop} pixels "
-        f"would give {map_side(own.data.crop, ceil_mode)}",
-    )
     arrays = []
     for view in views:
         for q in scales:
@@ -109,6 +103,7 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
                 q=q,
                 softmax=cfg.eval_method.softmax if view == "dense" else "last",
                 ceil_mode=ceil_mode,
+                mirror=cfg.data.mirror,
                 precision=cfg.trainer.precision,
             )
             arrays.append(Array(run, key, key.path(Path(cfg.dirs.cache))))

@@ -39,6 +39,7 @@ NOT_IDENTITY = (
     "localisation.annotations",
     "data.draw",
     "data.dropout",
+    "data.schedule",
 )
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -53,7 +54,7 @@ def typed(cfg: DictConfig, schema: type[Config]) -> Config:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"data": {"crop": 56}} -> {"data.crop": 56}."""
+    """{"data": {"width": 1}} -> {"data.width": 1}."""
     items: dict[str, Any] = {}
     for key, value in tree.items():
         items.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
@@ -213,6 +214,7 @@ class Run:
             items |= {"parent": None, "parent_sha256": None}
             if parent is not None:
                 items |= {"parent": parent.name, "parent_sha256": parent.record().get("weights_sha256")}
+                items |= {"parent_scale": parent.config().data.scale}
         self.update_record(**items)
 
 

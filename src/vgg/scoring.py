@@ -77,18 +77,19 @@ def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[
 
 
 class Scoring(pl.LightningModule):
-    """One net under one view and softmax order; rows gather on the host."""
+    """One net under one view and softmax order, with or without mirror images; rows gather on the host."""
 
-    def __init__(self, net: Network, images: Listing, view: str, softmax: str):
+    def __init__(self, net: Network, images: Listing, view: str, softmax: str, mirror: bool):
         super().__init__()
-        self.net, self.view, self.softmax = net.to(memory_format=torch.channels_last), view, softmax
+        self.net, self.view = net.to(memory_format=torch.channels_last), view
+        self.softmax, self.mirror = softmax, mirror
         self.rows = np.zeros((len(images), evaluation.columns(net, view)), dtype=np.float32)
         self.covered = np.zeros(len(images), dtype=bool)
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         images, indices = batch
         if len(indices):
-            found = evaluation.rows(self.net, channels_last(images), self.view, self.softmax)
+            found = evaluation.rows(self.net, channels_last(images), self.view, self.softmax, self.mirror)
             self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
             self.covered[indices.cpu().numpy()] = True
 
@@ -127,7 +128,7 @@ def score(request: Path) -> None:
     shapes = sizes(images, quiet=not trainer.is_global_zero)
     with together(trainer):
         for task in content.tasks:
-            side = real_pixels(task.q, net.crop)
+            side = real_pixels(task.q, net.scale)
             mine = batches(shapes, side, cfg.eval_batch)[trainer.global_rank :: trainer.world_size]
             loader = DataLoader(
                 WholeImages(images, side),
@@ -139,7 +140,7 @@ def score(request: Path) -> None:
             if cfg.task == "localisation":
                 scoring = BoxScoring(net, classifier, np.load(content.classes, allow_pickle=False))
             else:
-                scoring = Scoring(net, images, task.view, cfg.eval_method.softmax)
+                scoring = Scoring(net, images, task.view, cfg.eval_method.softmax, cfg.data.mirror)
             trainer.test(scoring, loader, verbose=False)
             shards = [request.with_name(f"rank{rank}.npz") for rank in range(trainer.world_size)]
             scoring.save(shards[trainer.global_rank])

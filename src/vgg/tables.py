@@ -134,14 +134,14 @@ def described(data: str, lines: list[dict[str, Any]]) -> str:
     if not lines:
         return f"No net was evaluated as a classifier on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
     last = lines[-1]
-    crops, widths = (
+    scales, widths = (
         ", ".join(f"{value:g}" for value in sorted({value for line in lines for value in line[key]}))
-        for key in ("crop", "width")
+        for key in ("scale", "width")
     )
     left_out = f" ({last['skipped']} more could not be read)" if last.get("skipped") else ""
     return (
-        f"Ours: {data}, {last['images']:,} validation images{left_out}, {last['classes']} classes, crop "
-        f"{crops}, width {widths}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
+        f"Ours: {data}, {last['images']:,} validation images{left_out}, {last['classes']} classes, scale "
+        f"{scales}, width {widths}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
         "Errors in %, differences in points, 95 % intervals by Wilson."
     )
 

@@ -22,7 +22,7 @@ from vgg.transfer_tables import protocol as transfer_protocol
 RULES = {"single": single_scale, "multi": multi_scale}
 NAMED = 3  # nets at most that a name lists
 SETTINGS = (  # of classification, localisation, transfer, and their origin
-    *("runs", "cells", "views", "q", "softmax", "ceil_mode", "crop", "width", "precision", "classes"),
+    *("runs", "cells", "views", "q", "softmax", "ceil_mode", "scale", "mirror", "width", "precision", "classes"),
     *("classes_by", "k", "t"),
     *("features", "combine", "labels", "person_boxes", "measure"),
     *("train", "test", "held_out", "split_seed"),

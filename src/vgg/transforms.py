@@ -73,12 +73,12 @@ def centre_crop(picture: Picture, side: int, crop: int) -> Tensor:
     return rescaled_window(picture, side, *centre_window(rescaled_size(picture.size, side), crop), crop)
 
 
-def training_crop(picture: Picture, side: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """One random crop (crop, crop, 3) of the image rescaled to smaller side `side`, mirrored half of the time."""
+def training_crop(picture: Picture, side: int, crop: int, mirror: bool, rng: np.random.Generator) -> Tensor:
+    """One random crop (crop, crop, 3) of the image at smaller side `side`; with `mirror`, half of them are mirrored."""
     width, height = rescaled_size(picture.size, side)
     left, top = int(rng.integers(width - crop + 1)), int(rng.integers(height - crop + 1))
     window = rescaled_window(picture, side, left, top, crop, fast=True)
-    return window.flip(1) if rng.random() < 0.5 else window
+    return window.flip(1) if mirror and rng.random() < 0.5 else window
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def build(cfg: TrainConfig, classes: int) -> Network:
     data, model, outputs = cfg.data, cfg.model, classes
     if cfg.task == "localisation":
         outputs = 4 * classes if cfg.localisation.boxes == "pcr" else 4
-    return make(model.name, outputs, data.crop, data.width, model.dropout, model.ceil_mode)
+    return make(model.name, outputs, data.scale, data.width, model.dropout, model.ceil_mode)
 
 
 def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
