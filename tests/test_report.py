@@ -138,7 +138,7 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
     cfg = composed(*options, "test_scale=multi", evaluate=True)
     images = listing(cfg.data, tmp_path / "cache", "val")
     for views in (["dense"], ["multicrop"], ["dense", "multicrop"]):
-        cfg.eval_method = EvalMethod(views, "last")
+        cfg.eval_method = EvalMethod(views=views, softmax="last")
         for number, array in enumerate(results.arrays_of(cfg, run, images)):
             rows = np.random.default_rng(number).dirichlet(np.ones(10), len(images)).astype(np.float32)
             posteriors.save(array.path, rows, np.ones(len(images), dtype=bool))

@@ -1,4 +1,5 @@
 import errno
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from omegaconf import OmegaConf
 
 from vgg import plan, results
 from vgg.config import UserError
-from vgg.runs import Run, differences, identity, run_name
+from vgg.runs import SCHEMA_VERSION, Run, differences, identity, run_name
 
 
 @pytest.mark.parametrize(
@@ -121,11 +122,6 @@ def test_missing_named_parent_is_an_error(tmp_path):
         plan.lineage(composed("init.parent=imagenette/D-256", f"dirs.runs={tmp_path}"))
 
 
-def test_training_only_fc_layers_needs_a_parent(tmp_path):
-    with pytest.raises(UserError, match="layers=fc"):
-        plan.lineage(composed("model=A", "train_scale=S256", "layers=fc", f"dirs.runs={tmp_path}"))
-
-
 MACHINE = ("trainer=ddp", "logger=csv", "trainer.workers=7", "dirs.cache=/c", "data.root=/elsewhere", "chain=false")
 
 
@@ -166,41 +162,57 @@ def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):
         run.prepare(composed("data.lr=0.01"), None)
 
 
-def test_a_stored_configuration_reads_back_the_same_also_when_it_is_older_than_a_key(tmp_path):
+def test_a_stored_configuration_reads_back_the_same_and_another_versions_is_refused(tmp_path):
     run, cfg = Run.named("digits/D-jitter", tmp_path), composed("tag=x", "init.from_a=false")
     run.prepare(cfg, None)
     assert run.config() == cfg
-    stored = OmegaConf.load(run.folder / "config.yaml")
-    del stored["weights"], stored.trainer["launch"], stored.data["skip_corrupt"]
-    OmegaConf.save(stored, run.folder / "config.yaml")
-    assert run.config() == cfg
+    path = run.folder / "config.yaml"
+    stored = OmegaConf.load(path)
+    for version in (None, SCHEMA_VERSION + 1, "x"):
+        stored.schema_version = version
+        OmegaConf.save(stored, path)
+        with pytest.raises(UserError, match=rf"^{path} is of another version of this code .*remove {run.folder}$"):
+            run.config()
+    del stored["schema_version"]
+    OmegaConf.save(stored, path)
+    with pytest.raises(UserError, match=r"schema_version=null, here 1"):
+        run.prepare(cfg, None)
+
+
+@pytest.mark.parametrize("content", ["", "[1", "- 1\n", "\x00", "a: ${b"])
+def test_a_damaged_configuration_is_named(content, tmp_path):
+    run = Run.named("digits/D-jitter", tmp_path)
+    run.prepare(composed(), None)
+    (run.folder / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=rf"^{run.folder}/config.yaml is .*remove {run.folder}$"):
+        run.config()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"run": ', b"[]", b"\xff"])
+def test_a_damaged_record_is_named(content, tmp_path):
+    run = Run.named("digits/D-jitter", tmp_path)
+    run.prepare(composed(), None)
+    (run.folder / "record.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{run.folder}/record.json is damaged .*remove {run.folder}$"):
+        run.record()
 
 
 @pytest.mark.parametrize(
-    ("override", "named"),
+    ("overrides", "message"),
     [
-        ("data.scale=0.3", "data.scale"),
-        ("data.epochs=many", "data.epochs"),
-        ("data.width=0", "data.width"),
-        ("train_scale.smin=100", "smin"),
-        ("trainer.precision=64", "trainer.precision"),
-        ("init.draw=zeros", "init.draw"),
-        ("layers=some", "layers"),
-        ("seed=-1", "seed"),
-        ("tag=a-b", "tag"),
-        ("logger.wandb=maybe", "logger.wandb"),
-        ("data.patience=0", "data.patience"),
-        ("data.finetune_epochs=0", "data.finetune_epochs"),
-        ("trainer.micro_batch=0", "trainer.micro_batch"),
-        ("optimizer.momentum=1", "optimizer.momentum"),
-        ("data.lr=0", "data.lr"),
-        ("data.name=a/b", "data.name"),
-        ("+data.unknown=1", "unknown"),
+        (
+            ("train_scale.parent=foo",),
+            "train_scale.parent=foo: there is no such option, choose one of S256, ",
+        ),
+        (("train_scale.parent=s384",), "did you mean train_scale.parent=S384?"),
+        (("train_scale=S384", "train_scale.parent=jitter"), "digits/D-384 would start from itself"),
+        (("model=D", "train_scale=S256", "layers=fc"), "layers=fc: the convolutions of digits/D-256-fc are random"),
+        (("model=A", "train_scale=S256", "layers=fc"), "layers=fc: the convolutions of digits/A-256-fc are random"),
     ],
 )
-def test_wrong_values_are_refused_with_the_keys_name(override, named):
-    with pytest.raises(UserError, match=named):
-        composed(override)
+def test_a_lineage_that_cannot_be_is_refused(overrides, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan.lineage(composed(*overrides, f"dirs.runs={tmp_path}"))
 
 
 def test_data_folder_without_a_root_is_refused():

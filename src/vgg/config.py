@@ -1,10 +1,17 @@
-"""What each configuration key means. The values stand in conf/; this schema refuses unknown keys and wrong types."""
+"""What each configuration key means and which values it takes. The values stand in conf/, and are checked here once
+Hydra has composed them; every mistake is one line of a UserError, with the key, the value and what it should be.
+"""
 
+import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Annotated, Any, Literal, dataclass_transform, get_args
 
-from omegaconf import MISSING
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError
+from pydantic.dataclasses import dataclass
 
 from vgg.nets import DRAWS, MODELS, OF_TABLE_1, PUBLISHED, objection
 from vgg.scales import SCALES
@@ -16,10 +23,17 @@ STARTS_FROM_A = ("B", "C", "D", "E")  # section 3.1
 VIEWS = ("dense", "multicrop", "center", "tencrop")
 TASKS = ("classification", "localisation", "transfer")
 DESCRIPTORS = ("fc7", "random", "pixels")  # appendix B's, and two baselines
+SYNONYMS = {"accumulate_grad_batches": "trainer.micro_batch", "learning_rate": "data.lr"}  # other programs' names
+CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+LONGEST = 64  # bytes of data.name and of tag, parts of folders' names
 
 
 class UserError(Exception):
     """A mistake of the user's or a state of the disk: shown as one message, without a traceback."""
+
+
+class Contradiction(ValueError):
+    """Values of several keys that do not go together; its message names the keys."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,247 +41,365 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{key}={value}: choose one of {', '.join(allowed)}")
+def agree(condition: bool, message: str) -> None:
+    """Raise Contradiction where keys of one class do not go together."""
+    if not condition:
+        raise Contradiction(message)
 
 
-@dataclass
+def short(value: Any) -> str:
+    """A value in a line, at most 60 characters of it, as the command line and YAML write it."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def nearest(key: str, names: list[str]) -> str | None:
+    """The name that is most like this key, by its last part before all; None where none is like it."""
+
+    def likeness(name: str) -> tuple[float, float]:
+        last = (part.rpartition(".")[2] for part in (key, name))
+        return SequenceMatcher(None, *last).ratio(), SequenceMatcher(None, key, name).ratio()
+
+    if (synonym := SYNONYMS.get(key.rpartition(".")[2])) in names:
+        return synonym
+    best = max(names, key=likeness)
+    return best if likeness(best)[0] >= 0.6 else None
+
+
+def did_you_mean(key: str, names: list[str]) -> str:
+    """The end of a message about a name that does not exist: the nearest one, or where all are."""
+    name = nearest(key, names)
+    return f"did you mean {name}?" if name else "python train.py --help and evaluate.py --help list all"
+
+
+def no_option(key: str, value: str, options: Iterable[str]) -> str:
+    """The message about an option that does not exist: with the nearest one, or all."""
+    options = sorted(options)
+    name = nearest(value, options)
+    hint = f"did you mean {key}={name}?" if name else f"choose one of {', '.join(options)}"
+    return f"{key}={short(value)}: there is no such option, {hint}"
+
+
+def mistakes(error: ValidationError, schema: type) -> Iterator[str]:
+    """A line for each mistake: `data.lr=-1: should be greater than 0`."""
+    for item in error.errors():
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        reason = item.get("ctx", {}).get("error")
+        if isinstance(reason, Contradiction):
+            yield str(reason)
+        elif item["type"] == "unexpected_keyword_argument":
+            yield f"{key}={short(item['input'])}: there is no such key, {did_you_mean(key, list(keys(schema)))}"
+        elif item["type"].startswith("missing"):
+            yield f"{key} is missing"
+        else:
+            message = str(reason or item["msg"]).removeprefix("Input ").replace("List should", "should")
+            yield f"{key}={short(item['input'])}: {message}"
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+def checked(schema: type) -> type:
+    """A pydantic dataclass that raises UserError, with a line for each wrong, missing or unknown key."""
+    made = dataclass(config=CONFIG, kw_only=True)(schema)
+    validate = made.__init__
+
+    def __init__(self: Any, **values: Any) -> None:
+        try:
+            validate(self, **values)
+        except ValidationError as error:
+            raise UserError("\n".join(mistakes(error, made))) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def keys(schema: type, prefix: str = "") -> dict[str, str | None]:
+    """Every key, those of groups too, with its description: {"data": …, "data.lr": …}."""
+    found: dict[str, str | None] = {}
+    for name, field in schema.__pydantic_fields__.items():
+        found[prefix + name] = field.description
+        for part in (field.annotation, *get_args(field.annotation)):
+            if is_dataclass(part):
+                found |= keys(part, f"{prefix}{name}.")
+    return found
+
+
+def in_file_names(text: str) -> str:
+    """Refuse what the name of a run's folder cannot hold, by a reason; whitespace becomes `_`."""
+    name = "_".join(text.split())
+    if odd := sorted({sign for sign in name if sign in "/\\:;,#?'\"*%<>|" or not sign.isprintable()}):
+        raise ValueError(f"a run's name cannot have {' '.join(map(repr, odd))}")
+    if not name or name.startswith((".", "-")):
+        raise ValueError("a run's name cannot be empty, nor start with '.' or '-'")
+    if len(name.encode()) > LONGEST:
+        raise ValueError(f"it has {len(name.encode())} bytes, at most {LONGEST} fit in a run's name")
+    return name
+
+
+def of_small_data(scale: float) -> float:
+    """Refuse a scale that the paper's geometry does not have."""
+    if scale not in SCALES:
+        raise ValueError(f"should be {', '.join(f'{one:g}' for one in SCALES)}")
+    return scale
+
+
+def folder(path: str) -> str:
+    """Refuse a path where no folder can be, as a file is there."""
+    there = next(str(part) for part in (Path(path), *Path(path).absolute().parents) if os.path.exists(part))
+    if not os.path.isdir(there):
+        raise ValueError(f"{there} is a file, this needs a folder")
+    return path
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Refuse a list that names something twice."""
+    if repeated := [short(value) for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{repeated[0]} stands there twice")
+    return values
+
+
+Folder = Annotated[str, AfterValidator(folder)]
+NamePart = Annotated[str, AfterValidator(in_file_names)]
+Count = Annotated[StrictInt, Field(ge=1)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
+Positive = Annotated[StrictFloat, Field(gt=0)]
+Share = Annotated[StrictFloat, Field(ge=0, lt=1)]
+Side = Annotated[StrictInt, Field(ge=224)]  # S or Q, in the paper's pixels: no smaller than its crop
+Sides = Annotated[list[Side], Field(min_length=1), AfterValidator(distinct)]
+Schedule = list[Annotated[list[StrictFloat], Field(min_length=2, max_length=2)]]
+
+
+@checked
 class Model:
-    name: str  # a column of Table 1, or a network around it
-    dropout: float  # before the last layers; the data's, unless it is given
-    ceil_mode: bool  # max pools round odd sides up, as the authors' Caffe did
+    name: Literal[*MODELS] = Field(description="a column of Table 1, or a network around it")
+    dropout: Share = Field(description="before the last layers; the data's, unless it is given")
+    ceil_mode: StrictBool = Field(description="max pools round odd sides up, as the authors' Caffe did")
 
     def __post_init__(self) -> None:
-        choice("model.name", self.name, MODELS)
-        require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
-        require(not self.ceil_mode or self.name in OF_TABLE_1, f"model.ceil_mode=true: {self.name} rounds as it does")
+        agree(not self.ceil_mode or self.name in OF_TABLE_1, f"model.ceil_mode=true: {self.name} rounds as it does")
 
 
-@dataclass
+@checked
 class TrainScale:
-    name: str  # in the run's name
-    smin: int  # S is drawn from smin..smax, in the paper's pixels
-    smax: int
-    lr_factor: float  # on data.lr
-    parent: str | None  # the train_scale option whose finished run this one starts from
+    name: NamePart = Field(description="in the run's name")
+    smin: Side = Field(description="S is drawn from smin..smax, in the paper's pixels")
+    smax: Side = Field(description="the largest S")
+    lr_factor: Positive = Field(description="on data.lr")
+    parent: str | None = Field(description="the train_scale option whose finished run this one starts from")
 
     def __post_init__(self) -> None:
-        require(
-            224 <= self.smin <= self.smax, f"train_scale: 224 <= smin={self.smin} <= smax={self.smax} does not hold"
-        )
+        agree(self.smin <= self.smax, f"train_scale.smin={self.smin} is larger than train_scale.smax={self.smax}")
 
 
-@dataclass
+@checked
 class Data:
-    name: str | None  # in the run's name; null: the folder's name
-    form: str  # digits, folder, imagenette, imagenet or voc
-    root: str | None  # the folder that holds the images; digits and imagenette know one in the cache
-    val: str | None  # another folder with the validation images
-    download: bool
-    skip_corrupt: bool  # leave unreadable validation images out, and say how many; false: they are an error
-    classes: int | None  # null: as many as there are class folders
-    scale: float  # 1, 0.5, 0.25 or 0.125 of the paper's pixels: crop, S and Q; the first 0, 1, 2 or 3 max pools go
-    width: float  # factor on the channels of every layer
-    mirror: bool  # an image's mirror image is of the same class: flips in training, mirror images in every view
-    dropout: float  # after the ReLU of fc6 and fc7
-    batch: int  # images of one step over all devices
-    epochs: int  # of the S = 256 stage, at most
-    finetune_epochs: int | None  # of the S = 384 and jitter stages, at most; null: half of epochs, rounded up
-    patience: int  # epochs without a better top-1 until the learning rate falls
-    schedule: list[list[float]] | None  # optimizer.schedule, where that is not given; null: the plateau rule
-    lr: float
-    draw: str  # what init=default draws random weights by
+    name: NamePart | None = Field(description="in the run's name; null: the folder's name")
+    form: Literal["digits", "folder", "imagenette", "imagenet", "voc"] = Field(description="how they are kept")
+    root: str | None = Field(description="the folder of the images; digits and imagenette know one in the cache")
+    val: str | None = Field(description="another folder with the validation images")
+    download: StrictBool = Field(description="fetch what data.form can fetch")
+    skip_corrupt: StrictBool = Field(
+        description="leave unreadable validation images out, and say how many; false: they are an error"
+    )
+    classes: Count | None = Field(description="null: as many as there are class folders")
+    scale: Annotated[StrictFloat, AfterValidator(of_small_data)] = Field(
+        description="1, 0.5, 0.25 or 0.125 of the paper's pixels: crop, S and Q; the first 0, 1, 2 or 3 max pools go"
+    )
+    width: Annotated[StrictFloat, Field(gt=0, le=4)] = Field(description="factor on the channels of every layer")
+    mirror: StrictBool = Field(
+        description="an image's mirror image is of the same class: flips in training, mirror images in every view"
+    )
+    dropout: Share = Field(description="after the ReLU of fc6 and fc7")
+    batch: Count = Field(description="images of one step over all devices")
+    epochs: Count = Field(description="of the S = 256 stage, at most")
+    finetune_epochs: Count | None = Field(
+        description="of the S = 384 and jitter stages, at most; null: half of epochs, rounded up"
+    )
+    patience: Count = Field(description="epochs without a better top-1 until the learning rate falls")
+    schedule: Schedule | None = Field(description="optimizer.schedule, where that is not given; null: the plateau rule")
+    lr: Positive = Field(description="the learning rate of the S = 256 stage, at its start")
+    draw: Literal[*DRAWS, "own"] = Field(description="what init=default draws random weights by")
 
     def __post_init__(self) -> None:
-        require(0 <= self.dropout < 1, f"data.dropout={self.dropout} is not in [0, 1)")
-        choice("data.form", self.form, ("digits", "folder", "imagenette", "imagenet", "voc"))
-        require(self.scale in SCALES, f"data.scale={self.scale:g}: choose one of 1, 0.5, 0.25, 0.125")
-        require(0 < self.width <= 4, f"data.width={self.width} is not in (0, 4]")
-        for key in ("batch", "epochs", "patience"):
-            require(getattr(self, key) >= 1, f"data.{key}={getattr(self, key)} is not positive")
-        require(
-            self.finetune_epochs is None or self.finetune_epochs >= 1,
-            f"data.finetune_epochs={self.finetune_epochs} is not positive",
-        )
-        require(self.lr > 0, f"data.lr={self.lr} is not positive")
         if self.name is None:
-            require(bool(self.root), f"data={self.form} needs the folder of your images: data.root=/path/to/photos")
-            self.name = Path(self.root).resolve().name
-        require(not set(self.name) & set("/\\:;,#?'\" "), f"data.name={self.name!r}: use letters, digits, '_' and '.'")
+            agree(bool(self.root), f"data={self.form} needs the folder of your images: data.root=/path/to/photos")
+            try:
+                self.name = in_file_names(Path(self.root).resolve().name)
+            except ValueError as error:
+                raise Contradiction(f"data.root={short(self.root)}: {error}; add data.name=NAME") from None
 
 
-@dataclass
+@checked
 class Init:
-    draw: str  # how random weights are drawn
-    from_a: bool  # B, C, D and E take net A's layers (section 3.1)
-    parent: str | None  # start from this finished run instead of the lineage's
-
-    def __post_init__(self) -> None:
-        choice("init.draw", self.draw, (*DRAWS, "own"))
+    draw: Literal[*DRAWS, "own"] = Field(description="how random weights are drawn")
+    from_a: StrictBool = Field(description="B, C, D and E take net A's layers (section 3.1)")
+    parent: str | None = Field(description="start from this finished run instead of the lineage's")
 
 
-@dataclass
+@checked
 class Weights:
     """Published weights to evaluate without any training, or to start from."""
 
-    source: str | None  # torchvision, timm or caffe
-    path: str | None  # the file on disk; torchvision's and timm's are fetched where it is not given
-
-    def __post_init__(self) -> None:
-        if self.source is not None:
-            choice("weights.source", self.source, tuple(PUBLISHED))
+    source: Literal[*PUBLISHED] | None = Field(description="who published them")
+    path: str | None = Field(description="the file on disk; torchvision's and timm's are fetched where it is not given")
 
 
-@dataclass
+@checked
 class Localisation:
     """Appendix A: the box predictor in the place of fc8, and its training."""
 
-    boxes: str  # pcr: a box for each class; scr: one for all
-    lr_factor: float  # on data.lr, at every training scale
-    annotations: str | None  # a CSV file, or a folder of XML files; null: looked for in the data's folder
-
-    def __post_init__(self) -> None:
-        choice("localisation.boxes", self.boxes, ("pcr", "scr"))
-        require(self.lr_factor > 0, f"localisation.lr_factor={self.lr_factor} is not positive")
+    boxes: Literal["pcr", "scr"] = Field(description="pcr: a box for each class; scr: one for all")
+    lr_factor: Positive = Field(description="on data.lr, at every training scale")
+    annotations: str | None = Field(
+        description="a CSV file, or a folder of XML files; null: looked for in the data's folder"
+    )
 
 
-@dataclass
+@checked
 class Optimizer:
-    momentum: float
-    weight_decay: float
-    caffe_bias: bool  # biases with twice the learning rate and no decay, as Caffe's VGG and AlexNet files have it
-    nesterov: bool = False
-    # [share of the epochs, factor on the learning rate from there on], ... in place of the plateau rule
-    schedule: list[list[float]] | None = None
+    momentum: Share = Field(description="of stochastic gradient descent")
+    weight_decay: Annotated[StrictFloat, Field(ge=0)] = Field(description="factor of the L2 penalty")
+    caffe_bias: StrictBool = Field(
+        description="biases with twice the learning rate and no decay, as Caffe's VGG and AlexNet files have it"
+    )
+    nesterov: StrictBool = Field(description="Nesterov's momentum")
+    schedule: Schedule | None = Field(
+        description="[share of the epochs, factor on the learning rate from there on], ...; null: the plateau rule"
+    )
 
     def __post_init__(self) -> None:
-        require(0 <= self.momentum < 1, f"optimizer.momentum={self.momentum} is not in [0, 1)")
-        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} is negative")
-        require(not self.nesterov or self.momentum > 0, "optimizer.nesterov needs a momentum")
+        agree(not self.nesterov or self.momentum > 0, "optimizer.nesterov=true needs optimizer.momentum above 0")
         steps = self.schedule or []
-        require(
-            all(len(step) == 2 and 0 < step[0] < 1 and step[1] > 0 for step in steps) and steps == sorted(steps),
+        agree(
+            all(0 < share < 1 and factor > 0 for share, factor in steps) and steps == sorted(steps),
             f"optimizer.schedule={steps}: pairs of a share of the epochs, rising from 0 to 1, and a factor",
         )
 
 
-@dataclass
+@checked
 class Trainer:
-    accelerator: str  # auto, cpu, gpu or mps
-    devices: int  # of each machine; -1: all there are
-    strategy: str  # auto or ddp
-    launch: str  # who starts the ranks: lightning on this machine, srun in a Slurm allocation, torchrun on each machine
-    num_nodes: int  # machines, for srun and torchrun
-    node_rank: int  # torchrun: which of the machines this one is; 0 leads
-    leader: str | None  # torchrun: host:port of machine 0, the port a free one
-    precision: str  # 32-true, bf16-mixed or 16-mixed
-    compile: bool  # the net by torch.compile, in training
-    micro_batch: int | None  # images of one forward pass on one device; null: its whole share of data.batch
-    workers: int | None  # decoding processes of each device; null: two cores fewer than a device has, at most 16
-    checkpoint_minutes: float  # between two checkpoints inside an epoch
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(description="what computes")
+    devices: Annotated[StrictInt, Field(ge=-1)] = Field(description="of each machine; -1: all there are")
+    strategy: Literal["auto", "ddp"] = Field(description="ddp: synchronous data parallelism (section 3.3)")
+    launch: Literal["lightning", "srun", "torchrun"] = Field(
+        description="who starts the ranks: lightning here, srun in a Slurm allocation, torchrun on each machine"
+    )
+    num_nodes: Count = Field(description="machines, for srun and torchrun")
+    node_rank: Annotated[StrictInt, Field(ge=0)] = Field(
+        description="torchrun: which of the machines this one is; 0 leads"
+    )
+    leader: str | None = Field(description="torchrun: host:port of machine 0, the port a free one")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="of the arithmetic")
+    compile: StrictBool = Field(description="the net by torch.compile, in training")
+    micro_batch: Count | None = Field(
+        description="images of one forward pass on one device; null: its whole share of data.batch"
+    )
+    workers: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        description="decoding processes of each device; null: two cores fewer than a device has, at most 16"
+    )
+    checkpoint_minutes: Annotated[StrictFloat, Field(ge=0)] = Field(
+        description="between two checkpoints inside an epoch"
+    )
 
     def __post_init__(self) -> None:
-        choice("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "mps"))
-        choice("trainer.strategy", self.strategy, ("auto", "ddp"))
-        choice("trainer.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
-        require(self.devices == -1 or self.devices >= 1, "trainer.devices is a number of devices, or -1 for all")
-        choice("trainer.launch", self.launch, ("lightning", "srun", "torchrun"))
-        require(
-            self.num_nodes == 1 or (self.launch != "lightning" and self.num_nodes > 1),
+        agree(self.devices != 0, "trainer.devices=0: a number of devices, or -1 for all")
+        agree(
+            self.num_nodes == 1 or self.launch != "lightning",
             f"trainer.num_nodes={self.num_nodes}: several machines need trainer=slurm or trainer=torchrun",
         )
-        require(
+        agree(
             self.launch == "lightning" or self.devices > 0,
             f"trainer.launch={self.launch} needs the number of devices of each machine: trainer.devices=8",
         )
-        require(
-            0 <= self.node_rank < self.num_nodes,
+        agree(
+            self.node_rank < self.num_nodes,
             f"trainer.node_rank={self.node_rank} is not one of {self.num_nodes} machines, counted from 0",
         )
-        require(
+        agree(
             self.launch != "torchrun" or bool(re.fullmatch(r"[^:]+:\d+", self.leader or "")),
             "trainer.launch=torchrun needs machine 0 and a free port of it: trainer.leader=HOST:29500",
         )
-        require(
-            self.micro_batch is None or self.micro_batch >= 1, f"trainer.micro_batch={self.micro_batch}: at least 1"
-        )
-        require(self.checkpoint_minutes >= 0, f"trainer.checkpoint_minutes={self.checkpoint_minutes} is negative")
-        require(self.workers is None or self.workers >= 0, f"trainer.workers={self.workers} is negative")
 
 
-@dataclass
+@checked
 class Logger:
-    wandb: str  # disabled, offline or online
-    project: str
-    group: str | None  # W&B's name for runs that belong together; null: the data
-
-    def __post_init__(self) -> None:
-        choice("logger.wandb", self.wandb, ("disabled", "offline", "online"))
+    wandb: Literal["disabled", "offline", "online"] = Field(description="what goes to W&B beside the CSV files")
+    project: str = Field(description="W&B's name for all of these runs")
+    group: str | None = Field(description="W&B's name for runs that belong together; null: the data")
 
 
-@dataclass
+@checked
 class Dirs:
-    runs: str
-    cache: str
+    runs: Folder = Field(description="the folder of the runs")
+    cache: Folder = Field(description="the folder of data that is fetched or made, and of posteriors")
 
 
-@dataclass
+@checked
 class Plan:
-    dry_run: bool  # print the plan, with what is missing and how long it may take, and stop
-    # The training speed of net D, or of model= where that is not of Table 1, for that estimate; null: as finished runs
-    # on this data were measured.
-    images_per_second: float | None = None
-
-    def __post_init__(self) -> None:
-        require(
-            self.images_per_second is None or self.images_per_second > 0,
-            f"plan.images_per_second={self.images_per_second} is not positive",
-        )
+    dry_run: StrictBool = Field(
+        description="print the plan, with what is missing and how long it may take, and do nothing"
+    )
+    images_per_second: Positive | None = Field(
+        description="the training speed of net D, or of model= around it, for that estimate; null: as finished runs on "
+        "this data were measured"
+    )
 
 
-@dataclass
+@checked
 class Ablation:
-    """A named plan: cells by the names that their runs have without the data."""
+    """A named plan."""
 
-    cells: list[str]
-    places: list[
-        str
-    ]  # evaluate.py: the paper's rows there about these cells, as Table 3; none: each cell, as eval= says
+    cells: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] = Field(
+        description="by the names that their runs have without the data"
+    )
+    places: list[str] = Field(
+        description="evaluate.py: the paper's rows there about these cells, as Table 3; none: each cell, as eval= says"
+    )
 
 
-@dataclass
+@checked
 class TrainConfig:
     """One cell of the grid on one data set: what train.py composes and a run directory stores."""
 
-    task: str  # classification; localisation: a box predictor; transfer, of evaluate.py: SVMs on descriptors
-    model: Model
-    train_scale: TrainScale
-    data: Data
-    init: Init
-    weights: Weights
-    layers: str  # all, or fc: only the fully-connected layers, fc6, fc7 and fc8, are trained
-    optimizer: Optimizer
-    localisation: Localisation
-    seed: int
-    tag: str | None  # free text at the end of the run's name
-    chain: bool  # train missing parents first; false: they are an error
-    trainer: Trainer
-    logger: Logger
-    dirs: Dirs
-    plan: Plan = field(default_factory=lambda: Plan(dry_run=False))
-    ablation: Ablation | None = None  # a named plan instead of one cell
+    task: Literal[*TASKS] = Field(
+        description="classification; localisation: a box predictor; transfer, of evaluate.py: SVMs on descriptors"
+    )
+    model: Model = Field(description="the net")
+    train_scale: TrainScale = Field(description="the training scale S")
+    data: Data = Field(description="the images, and what is chosen for them")
+    init: Init = Field(description="the weights that training starts from")
+    weights: Weights = Field(description="published weights")
+    layers: Literal["all", "fc"] = Field(
+        description="all, or fc: only the fully-connected layers, fc6, fc7 and fc8, are trained"
+    )
+    optimizer: Optimizer = Field(description="stochastic gradient descent")
+    localisation: Localisation = Field(description="appendix A's box predictor")
+    seed: Seed = Field(description="of the random weights, crops, flips, colours and dropout")
+    tag: NamePart | None = Field(
+        description=f"free text at the end of the run's name, at most {LONGEST} bytes; whitespace becomes _"
+    )
+    chain: StrictBool = Field(description="train missing parents first; false: they are an error")
+    trainer: Trainer = Field(description="the machine's part of training")
+    logger: Logger = Field(description="where the curves go")
+    dirs: Dirs = Field(description="where runs and caches are")
+    plan: Plan = Field(description="what a dry run says")
+    ablation: Ablation | None = Field(None, description="a named plan instead of one cell")
 
     def __post_init__(self) -> None:
-        choice("task", self.task, TASKS)
-        choice("layers", self.layers, ("all", "fc"))
         unfit = objection(self.task, self.model.name, self.data.scale, self.data.width, self.init.draw)
-        require(unfit is None, unfit or "")
-        require(self.seed >= 0, f"seed={self.seed} is negative")
+        agree(unfit is None, unfit or "")
         if self.weights.source is not None:
-            choice(f"weights={self.weights.source} with model", self.model.name, PUBLISHED[self.weights.source])
-            require(self.init.parent is None, "init.parent and weights= are two things to start from: give one")
-        if self.tag is not None:
-            require(self.tag.isalnum(), f"tag={self.tag!r}: letters and digits only")
+            nets = PUBLISHED[self.weights.source]
+            agree(
+                self.model.name in nets,
+                f"weights={self.weights.source} with model={self.model.name}: choose one of {', '.join(nets)}",
+            )
+            agree(self.init.parent is None, "init.parent and weights= are two things to start from: give one")
+        suffix = "|".join((r"fc|noA|seed\d+|loc", *DRAWS, "own", *PUBLISHED))
+        agree(
+            self.tag is None or not re.match(rf"({suffix})(-|$)", self.tag),
+            f"tag={self.tag}: in a run's name this says that another key has a value of its own",
+        )
 
     @property
     def epochs(self) -> int:
@@ -282,102 +414,85 @@ class TrainConfig:
         return self.data.lr * factor.lr_factor
 
 
-@dataclass
+@checked
 class EvalMethod:
-    views: list[str]  # dense, multicrop, center, tencrop; the mean over several
-    softmax: str  # last: scores are averaged over space, then the soft-max; first: the other way round
-
-    def __post_init__(self) -> None:
-        for view in self.views:
-            choice("eval_method.views", view, VIEWS)
-        require(bool(self.views), "eval_method.views is empty")
-        choice("eval_method.softmax", self.softmax, ("last", "first"))
+    views: Annotated[list[Literal[*VIEWS]], Field(min_length=1), AfterValidator(distinct)] = Field(
+        description="dense, multicrop, center, tencrop; the mean over several"
+    )
+    softmax: Literal["last", "first"] = Field(
+        description="last: scores are averaged over space, then the soft-max; first: the other way round"
+    )
 
 
-@dataclass
+@checked
 class TestScale:
-    rule: str  # single (section 4.1) or multi (4.2)
-    q: list[int] | None  # explicit test scales in the paper's pixels, instead of the rule
-
-    def __post_init__(self) -> None:
-        choice("test_scale.rule", self.rule, ("single", "multi"))
-        for q in self.q or []:
-            require(q >= 224, f"test_scale.q={q} is smaller than the 224 crop")
-        require(self.q is None or len(set(self.q)) == len(self.q) > 0, "test_scale.q is empty or repeats a scale")
+    rule: Literal["single", "multi"] = Field(description="single (section 4.1) or multi (4.2)")
+    q: Sides | None = Field(description="explicit test scales in the paper's pixels, instead of the rule")
 
 
-@dataclass
+@checked
 class BoxEvaluation:
     """Appendix A: how the boxes of an image are found; eval_method and test_scale are about its five classes."""
 
-    protocol: str  # full, or ground_truth: a central crop and the box of the true class
-    q: list[list[int]] | None  # test scales of each run; null: Q as for its training scale
-    labels: list[str] | None  # classification runs; null: those that the predictors started from
-    k: int  # classes that give boxes at a scale
-    t: float  # boxes are merged while their match score is below
-
-    def __post_init__(self) -> None:
-        choice("box_evaluation.protocol", self.protocol, ("full", "ground_truth"))
-        require(self.k >= 1, f"box_evaluation.k={self.k}: at least 1")
-        for q in self.q or []:
-            require(
-                len(set(q)) == len(q) > 0 and min(q) >= 224,
-                f"box_evaluation.q={self.q}: a list of scales for each run, none below the 224 crop",
-            )
+    protocol: Literal["full", "ground_truth"] = Field(
+        description="full, or ground_truth: a central crop and the box of the true class"
+    )
+    q: list[Sides] | None = Field(description="test scales of each run; null: Q as for its training scale")
+    labels: list[str] | None = Field(description="classification runs; null: those that the predictors started from")
+    k: Count = Field(description="classes that give boxes at a scale")
+    t: StrictFloat = Field(description="boxes are merged while their match score is below")
 
 
-@dataclass
+@checked
 class Transfer:
     """Appendix B: which descriptors of the images a linear SVM a class is trained on, and on which images."""
 
-    features: str  # fc7; random: fc7 of the same net as it was drawn; pixels: what the net is given
-    q: list[int]  # test scales in the paper's pixels
-    combine: str  # stack or average the descriptors of several Q
-    train: int  # images a class to train on, of class folders
-    test: int  # images a class to test on, at most
-    splits: int  # into training and test images, drawn anew
-    seed: int  # of those draws, and of the images that choose C
-    train_split: str  # VOC's own parts
-    test_split: str
-    labels: str  # VOC's: objects, or actions of persons
-    person_boxes: bool  # stack the descriptor of the person's box on the image's
-    c: list[float]  # candidates for the SVM's C
-    held_out: float  # part of the training images that chooses C
+    features: Literal[*DESCRIPTORS] = Field(
+        description="fc7; random: fc7 of the same net as it was drawn; pixels: what the net is given"
+    )
+    q: Sides = Field(description="test scales in the paper's pixels")
+    combine: Literal["stack", "average"] = Field(description="stack or average the descriptors of several Q")
+    train: Annotated[StrictInt, Field(ge=2)] = Field(
+        description="images a class to train on, of class folders; one of them at least chooses C"
+    )
+    test: Count = Field(description="images a class to test on, at most")
+    splits: Count = Field(description="into training and test images, drawn anew")
+    seed: Seed = Field(description="of those draws, and of the images that choose C")
+    train_split: str = Field(description="VOC's own part to train on")
+    test_split: str = Field(description="VOC's own part to test on")
+    labels: Literal["objects", "actions"] = Field(description="VOC's: objects, or actions of persons")
+    person_boxes: StrictBool = Field(description="stack the descriptor of the person's box on the image's")
+    c: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)] = Field(
+        description="candidates for the SVM's C"
+    )
+    held_out: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(description="part of the training images; it chooses C")
 
     def __post_init__(self) -> None:
-        choice("transfer.features", self.features, DESCRIPTORS)
-        choice("transfer.combine", self.combine, ("stack", "average"))
-        choice("transfer.labels", self.labels, ("objects", "actions"))
-        for q in self.q:
-            require(q >= 224, f"transfer.q={q} is smaller than the 224 crop")
-        require(len(set(self.q)) == len(self.q) > 0, "transfer.q is empty or repeats a scale")
-        require(self.train >= 2, f"transfer.train={self.train}: at least 2, of which one chooses C")
-        for key in ("test", "splits"):
-            require(getattr(self, key) >= 1, f"transfer.{key}={getattr(self, key)} is not positive")
-        require(self.seed >= 0, f"transfer.seed={self.seed} is negative")
-        require(bool(self.c) and min(self.c) > 0, "transfer.c: one or more positive numbers")
-        require(0 < self.held_out < 1, f"transfer.held_out={self.held_out} is not in (0, 1)")
-        require(self.train_split != self.test_split, "transfer.train_split and transfer.test_split are the same")
-        require(
-            self.labels == "actions" or not self.person_boxes, "transfer.person_boxes needs transfer.labels=actions"
+        agree(
+            self.train_split != self.test_split,
+            f"transfer.train_split and transfer.test_split are the same, {self.test_split}",
+        )
+        agree(
+            self.labels == "actions" or not self.person_boxes,
+            f"transfer.person_boxes=true needs transfer.labels=actions, not {self.labels}",
         )
 
 
-@dataclass
+@checked
 class EvaluateConfig(TrainConfig):
     """What evaluate.py composes: which runs, which views at which scales, on which data."""
 
-    runs: list[str] | None = None  # names; null: the one that model, train_scale and so on name
-    eval_method: EvalMethod = field(default_factory=lambda: EvalMethod(["dense"], "last"))
-    test_scale: TestScale = field(default_factory=lambda: TestScale("single", None))
-    box_evaluation: BoxEvaluation = field(default_factory=lambda: BoxEvaluation("full", None, None, 5, 0.0))
-    ceil_mode: bool | None = None  # pool this way instead of the run's own
-    submission: str | None = None  # write ILSVRC's test-server file here instead of scoring the validation images
-    test: str | None = None  # the folder of unlabelled test images; null: data.root/test
-    devkit: str | None = None  # ILSVRC2012_devkit_t12, a folder or its .tar.gz; null: in data.root
-    eval_batch: int = 16  # images that go through the net together
-    transfer: Transfer = MISSING  # of task=transfer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.eval_batch >= 1, f"eval_batch={self.eval_batch} is not positive")
+    runs: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)] | None = Field(
+        description="names; null: the one that model, train_scale and so on name"
+    )
+    eval_method: EvalMethod = Field(description="section 3.2's views of an image")
+    test_scale: TestScale = Field(description="the test scales Q")
+    box_evaluation: BoxEvaluation = Field(description="appendix A's boxes")
+    ceil_mode: StrictBool | None = Field(description="pool this way instead of the run's own")
+    submission: str | None = Field(
+        description="write ILSVRC's test-server file here instead of scoring the validation images"
+    )
+    test: str | None = Field(description="the folder of unlabelled test images; null: data.root/test")
+    devkit: str | None = Field(description="ILSVRC2012_devkit_t12, a folder or its .tar.gz; null: in data.root")
+    eval_batch: Count = Field(description="images that go through the net together")
+    transfer: Transfer = Field(description="appendix B's descriptors and SVMs, of task=transfer")

@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
-from vgg.config import REPOSITORY, TrainConfig, TrainScale, UserError, require
+from vgg.config import TrainConfig, TrainScale, UserError, require
 from vgg.images import data_root
 from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
-from vgg.runs import Run, differences, parent_config, run_name, spoken
-
-TRAIN_SCALES = REPOSITORY / "conf" / "train_scale"
+from vgg.runs import Run, differences, option, parent_config, run_name, spoken
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def lineage(cfg: TrainConfig) -> list[Step]:
         parent = Run.named(cfg.init.parent, cfg.dirs.runs, cfg.data)
         require(parent.finished, f"init.parent={cfg.init.parent}: no finished run in {parent.folder}")
         return [Step(run, cfg, parent)]
-    start = parent_config(cfg, TRAIN_SCALES)
+    start = parent_config(cfg)
     if start is None:
         require(cfg.layers == "all", f"layers=fc: {run.name} has no parent whose convolutions it could keep")
         return [Step(run, cfg, None)]
@@ -98,7 +95,7 @@ CELL = re.compile(
 def scale_of(name: str) -> TrainScale | None:
     """The training scale that a run's name tells, with or without its data; None where it follows no cell's pattern."""
     found = CELL.match(name.rpartition("/")[2])
-    return found and TrainScale(**OmegaConf.load(TRAIN_SCALES / f"{scale_option(found['scale'])}.yaml"))
+    return found and option("train_scale", scale_option(found["scale"]), TrainScale)
 
 
 def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:

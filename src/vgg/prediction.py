@@ -7,22 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vgg import evaluation, weights
-from vgg.config import REPOSITORY, EvalMethod, TestScale, UserError, choice, require
+from vgg.config import EvalMethod, TestScale, UserError, require
 from vgg.files import write_whole
 from vgg.lines import method_name
 from vgg.nets import PUBLISHED
 from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture
-from vgg.runs import Run
+from vgg.runs import Run, option
 from vgg.scales import multi_scale, real_pixels
 from vgg.transforms import rescale
 
-METHODS = REPOSITORY / "conf" / "eval_method"
 # Of published nets: the scale of torchvision's recipe. Its training crops are 8 to 100 % of an image, objects up to 3.5
 # times as large as at S = 224, so that 512, at which a map has cells enough to be looked at, is nothing new to them.
 PUBLISHED_Q, PUBLISHED_MAP_Q = 256, 512
@@ -31,8 +29,7 @@ Photo = Path | str | bytes | Image.Image  # a file, the content of one, or what 
 
 def protocol(method: str) -> EvalMethod:
     """Section 3.2's protocol of this name, as evaluate.py has it: dense, multicrop, fused, tencrop or center."""
-    choice("method", method, tuple(sorted(path.stem for path in METHODS.glob("*.yaml"))))
-    return EvalMethod(**OmegaConf.load(METHODS / f"{method}.yaml"))
+    return option("eval_method", method, EvalMethod)
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Predictor:
 
     def rescaled(self, photo: Photo, q: int) -> Tensor:
         """The photo (H, W, 3), uint8, at test scale Q."""
-        TestScale("single", [q])  # refuses a Q below the crop
+        TestScale(rule="single", q=[q])  # refuses a Q below the crop
         try:
             if isinstance(photo, Image.Image):
                 picture = Picture.of(photo)

@@ -231,7 +231,7 @@ def imported(cfg: TrainConfig) -> Run:
         task="classification",
         model=replace(cfg.model, ceil_mode=False),  # an evaluation's own option turns it on
         data=replace(cfg.data, scale=1.0, width=1.0, mirror=True, classes=classes, name=cfg.weights.source),
-        weights=Weights(None, None),
+        weights=Weights(source=None, path=None),
     )
     net = from_state(build(own, classes), state, path)
     run.prepare(own, None)

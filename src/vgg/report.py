@@ -16,7 +16,7 @@ from vgg.files import write_whole
 from vgg.inspection import Lacking
 from vgg.lines import commit, method_name
 from vgg.overview import in_training
-from vgg.plan import TRAIN_SCALES, cell_config
+from vgg.plan import cell_config
 from vgg.report_charts import Line, order, short, title
 from vgg.runs import Run, parent_config, run_name, typed
 from vgg.studies import cells
@@ -64,7 +64,7 @@ def parents_of_paper(data: str) -> dict[str, str | None]:
     for name in cfg.ablation.cells:
         step: TrainConfig | None = cell_config(cfg, name)
         while step is not None:
-            start = parent_config(step, TRAIN_SCALES)
+            start = parent_config(step)
             parents[run_name(step)] = run_name(start) if start else None
             step = start
     return parents

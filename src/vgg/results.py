@@ -7,7 +7,7 @@ Appendix B's evaluations are in transfer.py, and share the arrays and what is sa
 import contextlib
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
             return [imported(cfg)]
         require(run.finished, f"{run.name} is not trained. Train it:\n  {plan.command(cfg)}")
         return [run]
-    require(len(set(cfg.runs)) == len(cfg.runs) > 0, "runs is empty or names a run twice")
     runs = [Run.named(name, cfg.dirs.runs, cfg.data) for name in cfg.runs]
     missing = [run for run in runs if not run.finished]
     for source, _, net in (run.name.partition("/") for run in missing):
@@ -150,7 +149,7 @@ def compute(cfg: EvaluateConfig, run: Run, tasks: list[dict[str, Any]], **more: 
             if isinstance(value, np.ndarray):
                 more[name] = str(Path(folder) / f"{name}.npy")
                 np.save(more[name], value)
-        content = {"run": run.name, "tasks": tasks, "config": OmegaConf.structured(cfg)} | more
+        content = {"run": run.name, "tasks": tasks, "config": asdict(cfg)} | more
         OmegaConf.save(OmegaConf.create(content), request)
         status = run_fresh("score", request, cfg.trainer)
     require(status == 0, f"{run.name} could not be evaluated (exit status {status})")
@@ -180,7 +179,7 @@ def row_config(cfg: EvaluateConfig, row: dict[str, Any]) -> EvaluateConfig:
     return replace(
         named,
         eval_method=replace(cfg.eval_method, views=row["views"]),
-        test_scale=TestScale("single" if len(row["q"][0]) == 1 else "multi", None),
+        test_scale=TestScale(rule="single" if len(row["q"][0]) == 1 else "multi", q=None),
     )
 
 

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, UserError, require
+from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, TrainScale, UserError, no_option, require, short
 from vgg.files import flock, write_whole
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
@@ -41,16 +42,27 @@ NOT_IDENTITY = (
     "data.dropout",
     "data.schedule",
 )
-Config = TypeVar("Config", bound=TrainConfig)
+# Of the keys in a stored config.yaml. A change of their names or meanings counts it up: an older run is then refused.
+SCHEMA_VERSION = 1
+Config = TypeVar("Config")
 
 
 def typed(cfg: DictConfig, schema: type[Config]) -> Config:
     """The composed configuration as `schema`. Raises UserError with the key's name where a key or value is wrong."""
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} is missing") from None
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise UserError(f"{key}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    return schema(**values)
+
+
+def option(group: str, name: str, schema: type[Config], key: str | None = None) -> Config:
+    """An option of conf/ whose file says everything, as train_scale=S256. UserError about `key` where there is none."""
+    files = {path.stem: path for path in (REPOSITORY / "conf" / group).glob("*.yaml")}
+    require(name in files, no_option(key or group, name, files))
+    return typed(OmegaConf.load(files[name]), schema)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,20 +162,30 @@ class Run:
         return self.weights.is_file()
 
     def config(self) -> TrainConfig:
+        """What it was prepared with. Raises UserError where that is missing, damaged or of another schema."""
         path = self.folder / "config.yaml"
         require(path.is_file(), f"there is no run {self.name}: {path} is missing")
-        stored = OmegaConf.load(path)
-        options = {"data": stored.data.form, "trainer": "auto", "weights": "none"}
-        for group, option in options.items():  # a key that is younger than the run has its option's default
-            defaults = OmegaConf.load(REPOSITORY / "conf" / group / f"{option}.yaml")
-            stored[group] = OmegaConf.merge(defaults, stored.get(group, {}))
-        defaults = OmegaConf.load(REPOSITORY / "conf" / "run.yaml")
-        stored = OmegaConf.merge({key: defaults[key] for key in ("task", "localisation")}, stored)
+        try:
+            stored = OmegaConf.load(path)
+        except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is damaged ({short(error)}): restore it, or remove {self.folder}") from error
+        version = stored.pop("schema_version", None) if isinstance(stored, DictConfig) else None
+        require(
+            version == SCHEMA_VERSION,
+            f"{path} is of another version of this code (schema_version={short(version)}, here {SCHEMA_VERSION}): "
+            f"use that one, or remove {self.folder}",
+        )
         return typed(stored, TrainConfig)
 
     def record(self) -> dict[str, Any]:
+        """What record.json says; empty where there is none. Raises UserError where it is damaged."""
         path = self.folder / "record.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            content = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): restore it, or remove {self.folder}") from error
+        require(isinstance(content, dict), f"{path} is damaged (no object): restore it, or remove {self.folder}")
+        return content
 
     def update_record(self, **items: Any) -> None:
         with write_whole(self.folder / "record.json") as file:
@@ -208,7 +230,8 @@ class Run:
             self.refuse_another(cfg)
         self.clear()
         with write_whole(self.folder / "config.yaml") as file:
-            file.write(OmegaConf.to_yaml(OmegaConf.structured(train_part(cfg))).encode())
+            stored = {"schema_version": SCHEMA_VERSION, **asdict(train_part(cfg))}
+            file.write(OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
         items: dict[str, Any] = {"run": self.name, "error": None}
         if not any((self.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
             items |= {"parent": None, "parent_sha256": None}
@@ -218,17 +241,17 @@ class Run:
         self.update_record(**items)
 
 
-def parent_config(cfg: TrainConfig, scales: Path) -> TrainConfig | None:
+def parent_config(cfg: TrainConfig) -> TrainConfig | None:
     """The configuration of the run this one starts from: only model, train_scale and trained layers replaced.
 
-    `scales` is the folder of the train_scale options. None for random weights. A parent named by init.parent has no
+    None for random weights. A parent named by init.parent has no
     configuration here: it is taken as it is.
     """
     if cfg.task == "localisation":
         return replace(train_part(cfg), task="classification", layers="all")
     if cfg.train_scale.parent is not None:
-        scale = OmegaConf.load(scales / f"{cfg.train_scale.parent}.yaml")
-        return replace(train_part(cfg), train_scale=type(cfg.train_scale)(**scale), layers="all")
+        scale = option("train_scale", cfg.train_scale.parent, TrainScale, key="train_scale.parent")
+        return replace(train_part(cfg), train_scale=scale, layers="all")
     if cfg.init.from_a and cfg.model.name in STARTS_FROM_A:
         return replace(train_part(cfg), model=replace(cfg.model, name="A"), layers="all")
     return None
