@@ -11,9 +11,6 @@ Posteriors and descriptors are kept and reused; every evaluation appends a line 
 appendix B's to transfer.jsonl there. Options: conf/.
 """
 
-import signal
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
@@ -28,6 +25,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once where nothing is to be saved
-    main()
-    sys.exit(1 if sweep.failed else 0)
+    sweep.start(main)

@@ -9,9 +9,6 @@ python train.py model=D train_scale=jitter data=imagenet data.root=/path/to/ILSV
 The same command again resumes what was interrupted and does only what is missing. Options: conf/, src/vgg/config.py.
 """
 
-import signal
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
@@ -26,6 +23,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once where nothing is to be saved
-    main()
-    sys.exit(1 if sweep.failed else 0)
+    sweep.start(main)

@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from vgg.process import mistake
+from vgg.process import mistake, until_closed
 
 
 def quiet() -> None:
@@ -31,6 +31,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
     quiet()
     run = Run.of(arguments.folder.absolute())
+    run.config()  # where there is no run, none is begun
     try:
         message = mistake(lambda: fit(run))
     except Interrupted as stop:
@@ -214,4 +215,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with until_closed():
+        main()

@@ -1,11 +1,13 @@
 """One fresh process per training or scoring, so that any strategy works under any launcher or sweep."""
 
+import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -65,8 +67,25 @@ def mistake(call: Callable[[], None]) -> str | None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise
-        return f"{error}. What is finished is intact: the same command goes on"
+        return f"{error}. What is finished is intact: once this is mended, the same command goes on"
     return None
+
+
+@contextlib.contextmanager
+def until_closed() -> Iterator[None]:
+    """Around a command. Where what reads its output ends first, as `| head` does, it ends without a traceback."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout, 0)
+        if not output.poll(0):  # it was another pipe or connection
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end of Python
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...] = ()) -> int:
