@@ -166,7 +166,7 @@ def test_training_names_every_unreadable_validation_image_or_leaves_them_out(dam
     ("overrides", "message"),
     [
         (("data.epoch=3",), "data.epoch"),
-        (("model=F",), "model/F"),
+        (("model=F",), "model=F"),
         (("data.batch=lots",), "data.batch"),
         (("data=folder",), "data.root"),
         (("data=folder", "data.root=/nowhere", "train_scale=S256", "model=A"), "/nowhere"),

@@ -116,7 +116,7 @@ def test_a_disk_that_fills_costs_the_steps_since_the_last_checkpoint(command, un
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     folder = made(tmp_path).folder
     assert f"could not write {folder / 'last.ckpt'}: is the disk full?" in output
-    assert "make room and run the same command again" in output
+    assert "make room, and the same command goes on" in output
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "record.json", "colours.pt", "csv", ".lock"}
 
     def fill(process: subprocess.Popen) -> None:

@@ -58,8 +58,8 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save says RuntimeError where the disk is full
         raise UserError(
-            f"could not write {path}: is the disk full? ({error}) What was there is intact: make room and run the same "
-            "command again"
+            f"could not write {path}: is the disk full? ({error}) What was there is intact: make room, and the same "
+            "command goes on"
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from vgg.config import TrainConfig, TrainScale, UserError, require
+from vgg.config import EvaluateConfig, TrainConfig, TrainScale, UserError, keys, require, short
 from vgg.images import data_root
 from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
@@ -35,11 +35,17 @@ class Step:
         return f"to train, from {self.parent.name}" + (f" of scale {scale:g}" if scale != self.cfg.data.scale else "")
 
 
-# Of the overrides given on the command line, those that say what to evaluate or which cell.
-REPLACED = re.compile(
-    r"(task|model|train_scale|layers|ablation|chain|runs|ceil_mode|eval_batch|eval|"
-    r"(eval_method|test_scale|box_evaluation|transfer|plan)(\.\w+)?)="
-)
+SCALES = ("S256", "S384", "jitter")  # the train_scale options
+# Of the options given on the command line, those that say which cell or what to do, and those of evaluate.py alone.
+REPLACED = {"task", "model", "train_scale", "layers", "ablation", "chain", "plan", "eval"}
+REPLACED |= keys(EvaluateConfig).keys() - keys(TrainConfig).keys()
+ONE_OF_SEVERAL = {"trainer.num_nodes", "trainer.node_rank"}  # of torchrun's machines; evaluate.py runs on one
+
+
+def given() -> dict[str, str]:
+    """The options of the command line by their keys, as they were written: {"data.lr": "data.lr=0.1"}; groups too."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {word.lstrip("+~").partition("=")[0].partition("@")[0]: word for word in words}
 
 
 def scale_option(name: str) -> str:
@@ -48,12 +54,26 @@ def scale_option(name: str) -> str:
 
 
 def command(cfg: TrainConfig, script: str = "train.py") -> str:
-    """The command for this cell: the one that was given, with another model, training scale and trained layers."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    words = ["python", script, f"model={cfg.model.name}", f"train_scale={scale_option(cfg.train_scale.name)}"]
+    """The command for this cell: the one that was given, with another model, training scale and trained layers.
+
+    Or for the named plan, which says its cells itself.
+    """
+    scale, name = cfg.train_scale, scale_option(cfg.train_scale.name)
+    name = name if name in SCALES else "S256"  # one of the user's own is told by its keys
+    words = [f"model={cfg.model.name}", f"train_scale={name}"]
+    usual = option("train_scale", name, TrainScale)
+    words += [
+        f"train_scale.{key}={short(value)}" for key, value in asdict(scale).items() if value != getattr(usual, key)
+    ]
     words += ["layers=fc"] if cfg.layers == "fc" else []
     words += [f"task={cfg.task}"] if cfg.task == "localisation" else []
-    return shlex.join([*words, *(word for word in given if not REPLACED.match(word))])
+    if cfg.ablation is not None:
+        words = [word for key, word in given().items() if key.startswith("ablation")]
+    of_others = ONE_OF_SEVERAL if script == "evaluate.py" and cfg.trainer.launch == "torchrun" else set()
+    for key, word in given().items():
+        if REPLACED.isdisjoint((key, key.partition(".")[0])) and key not in of_others:
+            words.append(word)
+    return shlex.join(["python", script, *words])
 
 
 def lineage(cfg: TrainConfig) -> list[Step]:
@@ -75,8 +95,12 @@ def lineage(cfg: TrainConfig) -> list[Step]:
         require(parent.finished, f"init.parent={cfg.init.parent}: no finished run in {parent.folder}")
         return [Step(run, cfg, parent)]
     start = parent_config(cfg)
+    whole = cfg.task == "localisation" or cfg.train_scale.parent is not None  # otherwise net A's layers at most
+    require(
+        cfg.layers == "all" or whole,
+        f"layers=fc: the convolutions of {run.name} are random and would stay so; take train_scale=S384 or jitter",
+    )
     if start is None:
-        require(cfg.layers == "all", f"layers=fc: {run.name} has no parent whose convolutions it could keep")
         return [Step(run, cfg, None)]
     parent = Run.named(run_name(start), cfg.dirs.runs)
     if parent.finished:
@@ -84,7 +108,12 @@ def lineage(cfg: TrainConfig) -> list[Step]:
             print(f"{run.name}: its parent {parent.name} is taken as it is, though\n  " + "\n  ".join(different))
         return [Step(parent, start, None), Step(run, cfg, parent)]
     require(cfg.chain, f"{run.name} starts from {parent.name}, which is not trained. Train it:\n  {command(start)}")
-    return [*lineage(start), Step(run, cfg, parent)]
+    steps = lineage(start)
+    require(
+        all(step.run.name != run.name for step in steps),
+        f"train_scale.parent={cfg.train_scale.parent}: {run.name} would start from itself",
+    )
+    return [*steps, Step(run, cfg, parent)]
 
 
 CELL = re.compile(
@@ -158,7 +187,7 @@ def train(cfg: TrainConfig) -> None:
     if failures:
         raise UserError("\n  ".join(failures.values()))
     if cfg.ablation is not None:
-        print(f"{len(steps)} runs are finished. Evaluate them: python evaluate.py with the same ablation and data")
+        print(f"{len(steps)} runs are finished. Evaluate them:\n  {command(cfg, 'evaluate.py')}")
         return
     if not leads:
         return
@@ -227,5 +256,8 @@ def train_step(step: Step) -> None:
         status = run_fresh("fit", step.run.folder, how, keep_open=(descriptor,))
     if step.run.finished:
         return
-    error = step.run.record().get("error") or f"its process ended with exit status {status}"
-    raise UserError(f"{step.run.name} was not finished: {error}\nThe same command goes on with it")
+    error = step.run.record().get("error")
+    if error is None:  # a mistake says itself what to do, and would be made again
+        resumes = "\nThe same command goes on with it" if status < 0 or status > 128 else ""  # a signal ended it
+        error = f"its process ended with exit status {status}{resumes}"
+    raise UserError(f"{step.run.name} was not finished: {error}")

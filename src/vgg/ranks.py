@@ -64,7 +64,9 @@ def together(trainer: pl.Trainer) -> Iterator[None]:
             if not trainer.is_global_zero:
                 time.sleep(2 * GRACE)  # if rank 0 has died or has the same error, this one ends here
             if any(statuses):
-                raise UserError(f"one of its ranks died (exit status {max(statuses, key=abs)})") from error
+                raise UserError(
+                    f"one of its ranks died (exit status {max(statuses, key=abs)}). The same command goes on"
+                ) from error
         raise
     for rank in take_ranks():
         rank.wait()
