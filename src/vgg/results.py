@@ -15,7 +15,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
-from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require
+from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require, short
 from vgg.files import alone
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
@@ -23,8 +23,14 @@ from vgg.nets import NOT_DENSE, OF_TABLE_1, PUBLISHED
 from vgg.pictures import UNREADABLE, Picture
 from vgg.posteriors import Key
 from vgg.process import run_fresh
-from vgg.runs import Run, run_name
+from vgg.runs import Run, identity, run_name
 from vgg.scales import multi_scale, single_scale
+
+# Identity keys that say something of the images to score and how, here.
+OF_EVALUATION = {"task", "trainer.precision", "data.name", "data.form", "data.classes", "data.mirror"}
+OF_PUBLISHED = {"model.name", "model.ceil_mode", "data.scale", "data.width"}  # those that weights from elsewhere have
+GROUPS = {"model.name": "model", "init.from_a": "init", "init.draw": "init"}  # by which these keys are given
+GROUPS |= {f"train_scale.{name}": "train_scale" for name in ("name", "smin", "smax", "lr_factor", "parent")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,36 @@ class Array:
 
 
 def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
-    """The finished runs that the configuration names. Raises UserError with the command that trains a missing one."""
+    """The finished runs that the configuration names. Raises UserError with the command that trains a missing one.
+
+    And where an option of the command line says something else of a net than its run's own configuration.
+    """
+    runs = named_runs(cfg)
+    for run in runs:
+        refuse_contradictions(cfg, run)
+    return runs
+
+
+def refuse_contradictions(cfg: EvaluateConfig, run: Run) -> None:
+    """Raise UserError where the command line gives an identity key another value than the run has.
+
+    A data option names the images to score: its keys count where they are given one by one.
+    """
+    published = run.published
+    options, asked, stored = plan.given(), identity(cfg), identity(run.config())
+    different = [
+        f"{key}={short(asked[key])}, but {run.name} has {key}={short(stored[key])}"
+        for key in asked.keys() & stored.keys()
+        if (key in options or GROUPS.get(key) in options)
+        and asked[key] != stored[key]
+        and key not in OF_EVALUATION
+        and not (published and key not in OF_PUBLISHED)
+    ]
+    require(not different, "\n".join(sorted(different)))
+
+
+def named_runs(cfg: EvaluateConfig) -> list[Run]:
+    """The finished runs of these names, or the one that model, train_scale and so on name."""
     if cfg.runs is None:
         run = Run.named(run_name(cfg), cfg.dirs.runs)
         published = cfg.weights.source is not None and cfg.task != "localisation"
@@ -188,6 +223,9 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
     from vgg import box_evaluation, transfer  # which import this module, as the next does
     from vgg.tracking import log_evaluation
 
+    named = [key for key in ("runs", "ablation") if getattr(cfg, key) is not None]
+    named += ["weights"] if cfg.weights.source is not None and cfg.runs is not None else []
+    require(len(named) < 2, f"{'= and '.join(named)}= name nets in two ways: give one of them")
     if cfg.task == "transfer":
         if line := transfer.evaluate(cfg):
             log_evaluation(cfg, line)

@@ -32,6 +32,7 @@ def evaluate(cfg: EvaluateConfig) -> Line | None:
     require(cfg.ablation is None, "task=transfer is about nets by their names: runs=[…] instead of ablation=")
     require(cfg.submission is None, "submission=FILE is of task=classification")
     runs, known = evaluated_runs(cfg), samples(cfg)
+    next(splits(known, how, np.ones(len(known.rows), bool)))  # refused before anything is computed
     require(
         how.features != "pixels" or len(runs) == 1,
         "transfer.features=pixels: name one run, whose crop and mean say what a net is given",
