@@ -1,4 +1,5 @@
 import hashlib
+import multiprocessing
 import shutil
 import tarfile
 from functools import partial
@@ -6,9 +7,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+import torch
 from conftest import decode, noise
 from torchvision.datasets import Imagenette
 
+from vgg import published
 from vgg.config import UserError
 from vgg.images import download_imagenette, list_folder, same_classes
 
@@ -98,6 +101,14 @@ def test_other_classes_are_refused_by_name():
         same_classes(("a", "b"), ("a", "c"), "test")
 
 
+class Counting(SimpleHTTPRequestHandler):
+    """Serves a folder, and keeps what was fetched of it."""
+
+    def do_GET(self) -> None:
+        self.server.fetched.append(self.path)
+        super().do_GET()
+
+
 @pytest.fixture
 def served(root, tmp_path, monkeypatch):
     """Imagenette's archive, made of `root` and served on loopback; its true MD5 is returned."""
@@ -107,8 +118,9 @@ def served(root, tmp_path, monkeypatch):
     archive = tmp_path / "imagenette2-160.tgz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(source, "imagenette2-160")
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    handler = partial(Counting, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.fetched = []
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/imagenette2-160.tgz"
 
@@ -116,6 +128,7 @@ def served(root, tmp_path, monkeypatch):
             monkeypatch.setattr(Imagenette, "_ARCHIVES", {"160px": (url, md5)})
 
         published(hashlib.md5(archive.read_bytes()).hexdigest())
+        published.fetched = server.fetched
         yield published
         server.shutdown()
 
@@ -124,7 +137,33 @@ def test_imagenette_is_fetched_checked_and_unpacked_whole(served, tmp_path):
     cache = tmp_path / "cache"
     download_imagenette(cache / "imagenette2-160")
     assert len(list_folder(cache / "imagenette2-160" / "val")) == 12
-    assert [path.name for path in cache.iterdir()] == ["imagenette2-160"]
+    assert sorted(path.name for path in cache.iterdir()) == [".imagenette2-160.lock", "imagenette2-160"]
+
+
+def both(call, argument) -> None:
+    """Have two processes do the same at once."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(call, [argument] * 2, chunksize=1)
+
+
+def test_of_two_processes_that_want_one_archive_one_fetches_it_and_the_other_waits(served, tmp_path):
+    download_imagenette(tmp_path / "one" / "imagenette2-160")
+    requests = len(served.fetched)  # torchvision asks for redirections first
+    both(download_imagenette, tmp_path / "cache" / "imagenette2-160")
+    assert len(list_folder(tmp_path / "cache" / "imagenette2-160" / "train")) == 12
+    assert len(served.fetched) == 2 * requests
+
+
+def test_of_two_processes_that_want_one_nets_weights_one_fetches_them(served, tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(1000)}, tmp_path / "net.pth")
+    name = f"net-{hashlib.sha256((tmp_path / 'net.pth').read_bytes()).hexdigest()[:8]}.pth"
+    (tmp_path / "net.pth").rename(tmp_path / name)
+    url = Imagenette._ARCHIVES["160px"][0].rpartition("/")[0]
+    monkeypatch.setattr(published, "address", lambda model: f"{url}/{name}")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    both(published.fetched, "A")
+    assert published.fetched("A").name == name
+    assert served.fetched == [f"/{name}"]
 
 
 def test_another_archive_than_the_published_one_is_refused(served, tmp_path):

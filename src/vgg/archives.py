@@ -4,6 +4,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -14,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from vgg.config import UserError, require
 from vgg.files import alone, write_whole
-from vgg.images import ENDINGS
+from vgg.images import ENDINGS, is_left_out
 
 SYNSET = re.compile(r"n\d{8}")
 # n01440764_10026 and ILSVRC2012_val_00000293 are the original names; Hugging Face's go on with the synset id.
@@ -47,7 +48,7 @@ def members(file: BinaryIO, where: str, start: int = 0, end: int | None = None) 
         file.seek(start)
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                if member.isreg() and PurePosixPath(member.name).name[0] != ".":
+                if member.isreg() and not any(map(is_left_out, PurePosixPath(member.name).parts)):
                     yield member.name, member.offset_data, member.size
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE) or (end is not None and tar.offset >= end):
@@ -75,7 +76,11 @@ def class_tars(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
 
 
 def shard(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
-    """WebDataset: with KEY.jpg go KEY.cls, a number, and KEY.json, of which label, wnid and filename are read."""
+    """WebDataset: with KEY.jpg go KEY.cls, a number, and KEY.json, of which label, wnid and filename are read.
+
+    A key ends at its first dot: KEY.seg.png is a part of the sample KEY. Where KEY.v2.jpg has a KEY.v2.cls or .json
+    beside it, or is the only image, KEY.v2 is a sample too.
+    """
     samples: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for name, offset, size in members(file, where):
         folder, slash, base = name.rpartition("/")
@@ -88,14 +93,27 @@ def shard(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
         file.seek(offset)
         return file.read(size).decode().strip()
 
-    for key, parts in samples.items():
-        images = [place for ending, place in parts.items() if f".{ending}" in ENDINGS]
-        if not images:
-            continue
-        require(len(images) == 1, f"{where} holds {len(images)} images {key}")
+    def images_of(key: str, parts: dict[str, tuple[int, int]]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+        """(key, what the names of its parts start with, its image) of the samples whose keys are this up to a dot."""
+        images = defaultdict(list)
+        for ending, place in parts.items():
+            start, dot, last = ending.rpartition(".")
+            if f".{last}" in ENDINGS:
+                images[start + dot].append(place)
+        whole = [start for start in images if not start or {f"{start}cls", f"{start}json"} & set(parts)]
+        for start in whole or images:
+            several = len(images[start]) if whole else len(images)
+            require(several == 1, f"{where} holds {several} images {key}")
+            yield f"{key}.{start}".rstrip("."), start if whole else "", images[start][0]
+
+    whole = [(*image, parts) for key, parts in samples.items() for image in images_of(key, parts)]
+    without = [key for key, parts in samples.items() if "cls" in parts and not any(images_of(key, parts))]
+    if without:
+        print(f"{where}: {len(without)} samples have no JPEG, PNG or WebP image: {', '.join(without[:5])}", flush=True)
+    for key, start, image, parts in whole:
         try:
-            about = json.loads(content(*parts["json"])) if "json" in parts else {}
-            said = content(*parts["cls"]) if "cls" in parts else about.get("label")
+            about = json.loads(content(*parts[f"{start}json"])) if f"{start}json" in parts else {}
+            said = content(*parts[f"{start}cls"]) if f"{start}cls" in parts else about.get("label")
             synset = said if SYNSET.fullmatch(str(said)) else about.get("wnid")
             label = None if said in (None, synset) else int(said)
             if label is not None and label < 0:
@@ -104,7 +122,7 @@ def shard(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
             name = name if name and official(name) else key
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{where}: the label of {key} cannot be read: {error}") from error
-        yield Row(source, *images[0], name, label, synset)
+        yield Row(source, *image, name, label, synset)
 
 
 def indexed(
@@ -195,4 +213,4 @@ def parquet_members(file: Path) -> Iterator[tuple[str, bytes]]:
 
 def digest(folder: Path) -> str:
     """What the cache calls a folder."""
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]

@@ -114,8 +114,8 @@ def stored_candidates(
             compute(cfg, run, tasks, classes=classes, classifier=parent and parent.name)
         paths += paths_of_run.values()
     found = [boxscoring.load(path) for path in paths]
-    unreadable = [images.path(index) for index, own in enumerate(found[0]) if not len(own)]
-    refuse_unreadable(unreadable, cfg.data.skip_corrupt)
+    unreadable = [index for index, own in enumerate(found[0]) if not len(own)]
+    refuse_unreadable(images, unreadable, cfg.data.skip_corrupt)
     return found
 
 

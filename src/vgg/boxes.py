@@ -64,7 +64,7 @@ def from_csv(path: Path, images: Listing):
     Optional columns: class (or wnid), and w and h, the size of the image that the pixels are of.
     """
     objects: dict[str, list[Object]] = defaultdict(list)
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # names of files are bytes
         lines = csv.DictReader(file)
         missing = set(COLUMNS) - set(lines.fieldnames or ())
         require(not missing, f"{path} lacks the columns {', '.join(sorted(missing))}")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.files import write_whole
-from vgg.images import Listing, listing, refuse_unreadable, same_classes
+from vgg.images import Listing, listing, refuse_unreadable, same_classes, single_class, why_unreadable
 from vgg.pictures import UNREADABLE, Picture
 from vgg.scales import PAPER_CROP, draw_scale, real_pixels, single_scale
 from vgg.transforms import COLOUR_SHIFT_DEVIATION, Colours, centre_crop, training_crop
@@ -202,6 +202,7 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         trainer, batch = self.trainer, self.cfg.data.batch
         micro_batch = batch // trainer.world_size // trainer.accumulate_grad_batches
+        require(len(self.train.classes) > 1, single_class(self.train))
         self.batches = TrainingBatches(
             len(self.train), batch, micro_batch, trainer.global_rank, trainer.world_size, self.cfg.seed
         )
@@ -229,13 +230,14 @@ class ImageData(pl.LightningDataModule):
         *trained, unreadable = batch
         for index in set(unreadable.tolist()) - {-1} - self.unreadable:
             self.unreadable.add(index)
-            print(f"cannot read {self.train.path(index)}: another image is trained in its place", flush=True)
+            path, why = self.train.path(index), why_unreadable(self.train, index) or "by now it can be"
+            print(f"cannot read {path}: another image is trained in its place ({why})", flush=True)
         return trained
 
     def refuse_unreadable(self, indices: list[int]) -> None:
         """Of the validation images; those that may be skipped are named once."""
         if new := [index for index in indices if index not in self.skipped]:
-            refuse_unreadable([self.val.path(index) for index in new], self.cfg.data.skip_corrupt)
+            refuse_unreadable(self.val, new, self.cfg.data.skip_corrupt)
             self.skipped.update(new)
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,14 +14,18 @@ from pathlib import Path
 
 from vgg.archives import Row, class_tars, copied_parquet, image_tar, indexed, official, shard
 from vgg.config import UserError, require
-from vgg.images import Listing, Places, list_folder, looks_like_image
+from vgg.images import Listing, Places, contents, in_class_order, is_left_out, list_folder
 from vgg.synsets import DEVKIT, SOLUTION, Truth, check_folders, label_names, synset_of, validation_truth
 
 ORIGINAL = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 KAGGLE = "ILSVRC/Data/CLS-LOC"
-SHARD = re.compile(
-    r"(?P<start>(.*[-_.])?(?P<split>train|val|validation)[-_])(?P<number>\d+)(?P<end>(-of-(?P<of>\d+))?\.(tar|parquet))"
-)
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev")}
+# The hub's own upload puts a hash into each name: train-00000-of-00001-1359597a978bc4fa.parquet.
+TAIL = r"(?P<number>\d+)(?P<end>-of-(?P<of>\d+))?(-[0-9a-f]{16})?(?P<form>\.(tar|parquet))"
+SHARD = {  # of split; in a folder that is called as the split, a shard's name need not say it
+    split: re.compile(rf"(?P<start>(.*[-_.])?({'|'.join(names)})[-_]){TAIL}") for split, names in SPLITS.items()
+}
+SHARD_IN_SPLIT = re.compile(rf"(?P<start>(.*?[-_.])??){TAIL}")
 
 
 class NoImages(UserError):
@@ -58,15 +62,17 @@ def find(root: Path, split: str, cache: Path, val: str | None = None, ask_other:
     if form == "parquet":
         files = copied_parquet(files, cache)
     if form == "flat folder":
-        rows = [Row(number, 0, file.stat().st_size, file.name, None, None) for number, file in enumerate(files)]
+        sizes = dict(contents(place)[0])  # a link that leads nowhere has 0 bytes
+        rows = [Row(number, 0, sizes[str(file)], file.name, None, None) for number, file in enumerate(files)]
     else:
         read = shard if form != "archive" else class_tars if split == "train" else image_tar
         rows = indexed(files, cache, split, read)
     require(bool(rows), f"{place} holds no images")
     synsets = [synset_of(row, files, truth) for row in rows]
     names = label_names(rows, synsets, place)
-    named = bool(names) or all(synsets)
-    if not named:
+    named = all(synset or row.label in names for row, synset in zip(rows, synsets, strict=True))
+    if not named:  # a few names tell what a few numbers stand for: then all images go by their numbers
+        synsets = [synset if row.label is None else None for row, synset in zip(rows, synsets, strict=True)]
         names = {row.label: f"{row.label:04d}" for row in rows if row.label is not None}
         other = {"train": "val", "val": "train"}[split]
         if ask_other and locate(root, other, val) and (naming := find(root, other, cache, val, ask_other=False)).named:
@@ -94,7 +100,7 @@ def listed(place: Path, rows: list[Row], classes: list[str], files: list[Path]) 
         if keys[one] == keys[other]:
             where = " and ".join(sorted({str(files[rows[index].source]) for index in (one, other)}))
             raise UserError(f"{'/'.join(keys[one])} is there twice, in {where}")
-    names = tuple(sorted(set(classes)))
+    names = tuple(in_class_order(set(classes)))
     number = {name: label for label, name in enumerate(names)}
     return Listing(
         place,
@@ -124,9 +130,9 @@ def locate(root: Path, split: str, val: str | None) -> tuple[str, list[Path]] | 
     """
     elsewhere = Path(val) if val and split == "val" else None
     for folder in [elsewhere] if elsewhere else [base / split for base in (root, root / KAGGLE, root / "Data/CLS-LOC")]:
-        entries = [entry for entry in os.scandir(folder) if entry.name[0] != "."] if folder.is_dir() else []
-        flat = sorted(Path(entry) for entry in entries if entry.is_file() and looks_like_image(entry.path))
-        if any(entry.is_dir() for entry in entries):
+        images, folders = contents(folder) if folder.is_dir() else ([], [])
+        flat = [Path(path) for path, _ in images]
+        if folders:
             stray = next((path.name for path in flat if official(path.name)), None)
             require(stray is None, f"{folder} has class folders and, beside them, {stray}: it is sorted by half")
             return "class folders", [folder]
@@ -136,17 +142,19 @@ def locate(root: Path, split: str, val: str | None) -> tuple[str, list[Path]] | 
         return None
     if (root / ORIGINAL[split]).is_file():
         return "archive", [root / ORIGINAL[split]]
-    for folder in (root, root / "data"):
+    places = [(folder, SHARD[split]) for folder in (root, root / "data", root / "default")]
+    places += [(folder / name, SHARD_IN_SPLIT) for folder, _ in places for name in SPLITS[split]]
+    for folder, pattern in places:
         for form, ending in (("shards", ".tar"), ("parquet", ".parquet")):
-            found = [SHARD.fullmatch(path.name) for path in folder.glob(f"*{ending}")]
-            if found := [match for match in found if match and match["split"][:3] == split[:3]]:
-                return form, whole_set(folder, found)
+            names = [path.name for path in folder.glob(f"*{ending}") if not is_left_out(path.name)]
+            if matches := [match for name in names if (match := pattern.fullmatch(name))]:
+                return form, whole_set(folder, matches)
     return None
 
 
 def whole_set(folder: Path, found: list[re.Match[str]]) -> list[Path]:
     """The paths of one set of shards, in order. UserError where there are two sets, or one with gaps."""
-    sets = sorted({match["start"] + "…" + match["end"] for match in found})
+    sets = sorted({match["start"] + "…" + (match["end"] or "") + match["form"] for match in found})
     numbers = {int(match["number"]) for match in found}
     require(len(sets) == 1 and len(numbers) == len(found), f"{folder} has several sets of shards: {', '.join(sets)}")
     count = int(found[0]["of"] or max(numbers) + 1)
@@ -168,5 +176,6 @@ def unknown(root: Path, split: str, val: str | None) -> NoImages:
     return NoImages(
         f"no {'training' if split == 'train' else 'validation'} images in {root}. Looked for {split}/<class>/, "
         f"{ORIGINAL[split]}, {KAGGLE}/{split}/, and there and in data/ for shards *{split}…-0000.tar and "
-        f"*{split}…-00000-of-….parquet. There is: {listed or 'nothing'}"
+        f"*{split}…-00000-of-….parquet, or in folders of the split's name for numbered ones. There is: "
+        f"{listed or 'nothing'}"
     )

@@ -4,18 +4,23 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vgg import digits
 from vgg.config import Data, EvaluateConfig, UserError, require
-from vgg.files import write_whole_folder
+from vgg.files import alone, write_whole_folder
+from vgg.pictures import UNREADABLE, Picture, reason
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
+ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+# What file systems, cameras, sync and archive programs leave beside images; hidden files are left out as well.
+LEFT_BEHIND = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx", "system volume information", "lost+found"}
+LEFT_BEHIND |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
 
 
@@ -85,58 +90,116 @@ class Listing:
         return hashlib.sha256(rows.encode()).hexdigest()
 
 
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or no user's: .DS_Store, @eaDir, __MACOSX, Thumbs.db."""
+    return name[0] == "." or name.lower() in LEFT_BEHIND
+
+
 def looks_like_image(path: str) -> bool:
-    """By its ending, or by its first bytes where the ending says nothing: names are often wrong, junk is common."""
+    """By its ending, or by its first bytes where the ending says nothing: names are often wrong, junk is common.
+
+    A file that cannot be opened counts as one, which cannot be read.
+    """
     if os.path.splitext(path)[1].lower() in ENDINGS:
         return True
-    with open(path, "rb") as file:
-        return MAGIC.match(file.read(12)) is not None
+    try:
+        with open(path, "rb") as file:
+            return MAGIC.match(file.read(12)) is not None
+    except OSError:
+        return True
 
 
-def below(folder: str) -> Iterator[tuple[str, int]]:
-    """(path, bytes) of the images in a folder and in those below it, its own first, in the order of their names."""
-    entries = sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_file() and looks_like_image(entry.path):
-            yield entry.path, entry.stat().st_size
-    for entry in entries:
-        if entry.is_dir():
-            yield from below(entry.path)
+def contents(folder: Path | str) -> tuple[list[tuple[str, int]], list[str]]:
+    """(path, bytes) of the images that are directly in a folder, and the names of its folders, both in order.
+
+    A link that leads nowhere, or to itself, is an image of 0 bytes if it is called like one or has no ending: whoever
+    reads it finds that it cannot be read.
+    """
+    images, folders = [], []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if is_left_out(entry.name):
+            continue
+        try:
+            status = entry.stat()
+        except OSError:
+            if os.path.splitext(entry.name)[1].lower() in {"", *ENDINGS}:
+                images.append((entry.path, 0))
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            folders.append(entry.name)
+        elif stat.S_ISREG(status.st_mode) and looks_like_image(entry.path):
+            images.append((entry.path, status.st_size))
+    return images, folders
+
+
+def below(folder: str, above: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+    """(path, bytes) of the images in a folder and in those below it, its own first, in the order of their names.
+
+    `above`: the real paths of the folders on the way here. A link to one of them, or to a folder that holds one, is
+    not followed: it leads round in a circle.
+    """
+    real = os.path.realpath(folder)
+    if any(os.path.commonpath((real, other)) == real for other in above):
+        return
+    images, folders = contents(folder)
+    yield from images
+    for name in folders:
+        yield from below(os.path.join(folder, name), (*above, real))
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 as caf\xe9."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def in_class_order(names: Iterable[str]) -> list[str]:
+    """Class names in order, which gives each its label: as numbers where all are whole numbers, 2 before 10."""
+    names = sorted(names)
+    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names
 
 
 def list_folder(root: Path) -> Listing:
     """The images in root/<class>/, at any depth below the class folder. Hidden files and other files are left out."""
     require(root.is_dir(), f"no folder {root}: it should hold one folder of images a class")
-    classes = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."))
-    require(bool(classes), f"{root} has no class folders: images belong in {root}/<class>/")
+    images, folders = contents(root)
+    if broken := [path for path, size in images if not size and not os.path.exists(path)]:
+        raise UserError(f"{broken[0]} leads nowhere: is it a link to a class folder whose disk is not there?")
+    require(bool(folders), f"{root} has no class folders: images belong in {root}/<class>/")
+    folders = in_class_order(folders)
     files, sizes, labels = [], [], []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(folders):
         before = len(files)
-        for path, size in below(str(root / name)):
+        for path, size in below(str(root / name), (os.path.realpath(root),)):
             files.append(os.path.relpath(path, root))
             sizes.append(size)
             labels.append(label)
         require(len(files) > before, f"the class folder {root / name} has no JPEG, PNG or WebP image")
-    return Listing(root, classes, tuple(files), tuple(sizes), tuple(labels))
+    return Listing(root, tuple(map(printable, folders)), tuple(files), tuple(sizes), tuple(labels))
 
 
 def download_imagenette(root: Path) -> None:
-    """Fetch torchvision's Imagenette archive, check its MD5, unpack it to `root`: whole or not at all."""
+    """Fetch torchvision's Imagenette archive, check its MD5, unpack it to `root`: whole or not at all.
+
+    Of several processes one does that, the others wait for it.
+    """
     from torchvision.datasets import Imagenette
     from torchvision.datasets.utils import download_url
 
     url, md5 = Imagenette._ARCHIVES["160px"]
     archive = root.parent / Path(url).name
-    try:
-        download_url(url, root.parent, md5=md5)
-    except (OSError, RuntimeError) as error:  # no network; another file than expected
-        raise UserError(f"could not fetch {url}: {error}") from error
-    with write_whole_folder(root) as folder, tarfile.open(archive) as tar:
-        for member in tar:
-            member.name = member.name.partition("/")[2]  # without the archive's own top folder
-            if member.name:
-                tar.extract(member, folder, filter="data")
-    archive.unlink()
+    with alone(root):
+        if root.is_dir():
+            return
+        try:
+            download_url(url, root.parent, md5=md5)
+        except (OSError, RuntimeError) as error:  # no network; another file than expected
+            raise UserError(f"could not fetch {url}: {error}") from error
+        with write_whole_folder(root) as folder, tarfile.open(archive) as tar:
+            for member in tar:
+                member.name = member.name.partition("/")[2]  # without the archive's own top folder
+                if member.name:
+                    tar.extract(member, folder, filter="data")
+        archive.unlink()
 
 
 def data_root(data: Data, cache: Path) -> Path:
@@ -195,27 +258,46 @@ def evaluated_images(cfg: EvaluateConfig, classes: tuple[str, ...]) -> Listing:
     require(bool(cfg.test or cfg.data.root), "submission needs the test images: test=FOLDER, or data.root with test/")
     root = Path(cfg.test) if cfg.test else Path(cfg.data.root) / "test"
     require(root.is_dir(), f"no folder {root}: it should hold the unlabelled test images (test=FOLDER names another)")
-    entries = sorted((entry for entry in os.scandir(root) if entry.is_file()), key=lambda entry: entry.name)
-    entries = [entry for entry in entries if entry.name[0] != "." and looks_like_image(entry.path)]
-    require(bool(entries), f"{root} has no JPEG, PNG or WebP image")
-    names, sizes = tuple(entry.name for entry in entries), tuple(entry.stat().st_size for entry in entries)
+    images, _ = contents(root)
+    require(bool(images), f"{root} has no JPEG, PNG or WebP image")
+    names, sizes = tuple(os.path.basename(path) for path, _ in images), tuple(size for _, size in images)
     return Listing(root, classes, names, sizes, (-1,) * len(names))
+
+
+def single_class(images: Listing) -> str:
+    """What is wrong with images of one class only."""
+    (name,), root = images.classes[:1], images.root
+    return (
+        f"{root} has a single class, {name}: there is nothing to tell apart. Each class is a folder directly in it; if "
+        f"the class folders are a level deeper, in {root / name}, move them up"
+    )
 
 
 def same_classes(one: tuple[str, ...], other: tuple[str, ...], what: str) -> None:
     """Refuse images whose classes are not the ones expected: labels are positions in the sorted class names."""
     if one != other:
         odd = sorted(set(one) ^ set(other))[:5]
-        raise UserError(f"{what}: the classes differ ({len(one)} and {len(other)}; {', '.join(odd)} …)")
+        differ = f"differ ({len(one)} and {len(other)}; {', '.join(odd)} …)" if odd else "are in another order"
+        raise UserError(f"{what}: the classes {differ}")
 
 
-def refuse_unreadable(paths: list[Path | str], skip: bool) -> None:
+def why_unreadable(images: Listing, index: int) -> str | None:
+    """Why an image cannot be read, None where it can."""
+    try:
+        Picture(images.read(index)).pixels()
+    except UNREADABLE as error:
+        return reason(error)
+    return None
+
+
+def refuse_unreadable(images: Listing, indices: list[int], skip: bool) -> None:
     """An evaluation covers every image, or says which not: UserError lists these files, unless they may be skipped."""
-    listed = "".join(f"\n  {path}" for path in paths)
-    if paths and skip:
-        print(f"left out, {len(paths)} images that cannot be read:{listed}", flush=True)
-    elif paths:
+    reasons = ((images.path(index), why_unreadable(images, index) or "by now it can be") for index in indices)
+    listed = "".join(f"\n  {path}: {why}" for path, why in reasons)
+    if indices and skip:
+        print(f"left out, {len(indices)} images that cannot be read:{listed}", flush=True)
+    elif indices:
         raise UserError(
-            f"{len(paths)} of the images to evaluate cannot be read; repair or remove them, or leave them out with "
+            f"{len(indices)} of the images to evaluate cannot be read; repair or remove them, or leave them out with "
             f"data.skip_corrupt=true:{listed}"
         )

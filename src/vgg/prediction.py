@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from vgg import evaluation, weights
@@ -16,7 +16,7 @@ from vgg.files import write_whole
 from vgg.lines import method_name
 from vgg.nets import PUBLISHED
 from vgg.network import Network
-from vgg.pictures import UNREADABLE, Picture
+from vgg.pictures import UNREADABLE, Picture, reason
 from vgg.runs import Run, option
 from vgg.scales import multi_scale, real_pixels
 from vgg.transforms import rescale
@@ -58,10 +58,7 @@ class Predictor:
             return rescale(picture, real_pixels(q, self.net.scale))
         except UNREADABLE as error:
             name = photo if isinstance(photo, Path | str) else "the photo"
-            why = (isinstance(error, OSError) and error.strerror) or error
-            if isinstance(error, UnidentifiedImageError):  # whose text is about an object in memory
-                why = "it is no JPEG, PNG or WebP picture"
-            raise UserError(f"{name} cannot be read: {why}") from error
+            raise UserError(f"{name} cannot be read: {reason(error)}") from error
 
     def input(self, photo: Photo, q: int) -> Tensor:
         """The photo at test scale Q as the net takes it: (1, 3, H, W), float RGB in 0..255."""

@@ -201,4 +201,4 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
         commit=commit(),
     )
     with write_whole(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))  # names of files may be no text

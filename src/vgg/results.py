@@ -4,7 +4,6 @@ runs/<data>/results.jsonl holds every evaluation made here; results/ holds the p
 Appendix B's evaluations are in transfer.py, and share the arrays and what is said of a line's origin.
 """
 
-import contextlib
 import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,9 @@ from omegaconf import OmegaConf
 from vgg import plan, posteriors, submission
 from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require, short
 from vgg.files import alone
-from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes
+from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes, why_unreadable
 from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
 from vgg.nets import NOT_DENSE, OF_TABLE_1, PUBLISHED
-from vgg.pictures import UNREADABLE, Picture
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, identity, run_name
@@ -146,14 +144,9 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
 
 def is_missing(array: Array, images: Listing) -> bool:
     """Whether it is not stored, or leaves out an image that can be read by now: a disk has its moments."""
-    return not array.path.is_file() or any(readable(images, index) for index in posteriors.left_out(array.path))
-
-
-def readable(images: Listing, index: int) -> bool:
-    with contextlib.suppress(*UNREADABLE):
-        Picture(images.read(index)).pixels()
-        return True
-    return False
+    return not array.path.is_file() or any(
+        why_unreadable(images, index) is None for index in posteriors.left_out(array.path)
+    )
 
 
 def compute_missing(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> None:
@@ -281,8 +274,7 @@ def stored(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> tuple[l
     loaded, named = [], set()
     for array in arrays:
         rows, covered = posteriors.load(array.path, len(images))
-        unreadable = [images.path(index) for index in np.flatnonzero(~covered) if index not in named]
-        refuse_unreadable(unreadable, cfg.data.skip_corrupt)
+        refuse_unreadable(images, [i for i in np.flatnonzero(~covered) if i not in named], cfg.data.skip_corrupt)
         named.update(np.flatnonzero(~covered))
         loaded.append(rows)
     return loaded, np.array([index not in named for index in range(len(images))])

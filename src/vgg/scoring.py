@@ -64,15 +64,19 @@ def size(images: Listing, index: int) -> tuple[int, int] | None:
 
 
 def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[list[int]]:
-    """Indices in batches of equal rescaled shape, large ones first: memory is at its highest at the start."""
+    """Indices in batches of equal rescaled shape, large ones first: memory is at its highest at the start.
+
+    Images that are more than twice as long as wide go in smaller batches, of no more pixels than such ones have.
+    """
     shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, size in enumerate(sizes):
         if size is not None:
             shapes[rescaled_size(size, side)].append(index)
     return [
-        indices[start : start + count]
-        for _, indices in sorted(shapes.items(), key=lambda item: -max(item[0]))
-        for start in range(0, len(indices), count)
+        indices[start : start + at_once]
+        for (width, height), indices in sorted(shapes.items(), key=lambda item: -max(item[0]))
+        for at_once in [max(1, min(count, 2 * count * side**2 // (width * height)))]
+        for start in range(0, len(indices), at_once)
     ]
 
 
