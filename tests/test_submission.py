@@ -1,11 +1,12 @@
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import composed, noise
 from scipy.io import savemat
 
-from vgg import submission
+from vgg import published, submission
 from vgg.config import UserError
 from vgg.images import evaluated_images
 
@@ -77,3 +78,20 @@ def test_classes_that_are_not_ilsvrcs_are_refused(ilsvrc):
 def test_missing_test_images_are_named(ilsvrc):
     with pytest.raises(UserError, match="test=FOLDER"):
         evaluated_images(configuration("/none"), ("n00",))
+
+
+def test_a_published_nets_classes_are_the_devkits_synsets_in_order():
+    ids = {f"n{number:08d}": 1000 - number for number in range(1000)}
+    words = published.class_names(1000)
+
+    def net(classes: tuple[str, ...], is_published: bool) -> SimpleNamespace:
+        return SimpleNamespace(record=lambda: {"classes": list(classes)}, published=is_published)
+
+    own = net(tuple(sorted(ids)), False)
+    for nets in ([net(words, True)], [net(words, True), own], [own, net(words, True)], [own]):
+        assert submission.class_names(nets, ids) == tuple(sorted(ids))
+    numbers = submission.numbers(submission.class_names([net(words, True)], ids), ids)
+    assert numbers.tolist() == list(range(1000, 0, -1))
+    for other in (net(words, False), net(("0", "1", "2"), True)):
+        with pytest.raises(UserError, match="not classes of ILSVRC-2012"):
+            submission.numbers(submission.class_names([other], ids), ids)

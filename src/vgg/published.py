@@ -4,6 +4,7 @@ A published net keeps its own mean; a standard deviation and BGR order are folde
 every net takes RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padded border.
 """
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torchvision
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from vgg.around import make
 from vgg.config import TrainConfig, UserError, Weights, require
+from vgg.files import alone
 from vgg.nets import LIBRARY
 from vgg.network import FC_LAYERS, TABLE_1, Network
 from vgg.runs import Run, train_part
@@ -30,6 +33,8 @@ from vgg.weights import build, read_tensors, save
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 LEGACY_DIMENSIONS = ("num", "channels", "height", "width")  # of a blob, before it had a shape
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module", "_orig_mod", "model", "net")
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB in 0..255; the files take BGR
 
 
@@ -146,12 +151,39 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
     return found
 
 
+def net_tensors(path: Path) -> dict[str, Tensor]:
+    """A net's tensors by name, from a file with them alone or from a training checkpoint, without wrappers' prefixes.
+
+    Checkpoints have them under `state_dict`, `model_state_dict`, `model` or `net`; data parallelism, torch.compile and
+    Lightning put `module.`, `_orig_mod.`, `model.` or `net.` before each name. UserError where there are none.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            content = safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path} is missing or no safetensors file: {error}") from error
+    else:
+        content = read_tensors(path, set())
+    content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
+    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    require(bool(state), f"{path} holds no net's tensors, but {', '.join(map(str, content)) or 'nothing'}")
+    while (prefix := next(iter(state)).partition(".")[0]) in PREFIXES and all(
+        key.startswith(f"{prefix}.") for key in state
+    ):
+        state = {key.removeprefix(f"{prefix}."): value for key, value in state.items()}
+    return state
+
+
 def read(source: str, model: str, file: str | None) -> tuple[dict[str, Tensor], Path]:
     """Our state_dict of a net's published weights, and the file that they came from: the library's own for None."""
     if source != "caffe":
         path = Path(file) if file else fetched(model)
         last = {"densenet121": "classifier"}.get(model, "fc") if model in LIBRARY else "classifier.6"
-        convert = partial(from_library if model in LIBRARY else from_torchvision, read_tensors(path, {f"{last}.bias"}))
+        state = net_tensors(path)
+        if f"{last}.bias" not in state:
+            names = ", ".join(list(dict.fromkeys(key.rpartition(".")[0] for key in state))[:5])
+            raise UserError(f"{path} does not hold {source}'s weights of net {model}: no {last}.bias, but {names} …")
+        convert = partial(from_library if model in LIBRARY else from_torchvision, state)
     else:
         path = Path(file)
         require(path.is_file(), f"weights.path={path}: no such file")
@@ -176,7 +208,8 @@ def fetched(model: str) -> Path:
     url = address(model)
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
-        torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        with contextlib.nullcontext() if path.is_file() else alone(path):  # of several processes one fetches it
+            torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # the last two: a file that is damaged
         why, *_ = str(error).splitlines() or [type(error).__name__]
         raise UserError(

@@ -109,10 +109,19 @@ def scales_for(cfg: EvaluateConfig, scale: TrainScale) -> list[int]:
 
 def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
     """Every (run, view, Q) whose posteriors this evaluation averages for one run."""
-    classes = tuple(run.record()["classes"])
-    if not (run.published and len(classes) == len(images.classes)):  # which knows no folder's names
-        same_classes(classes, images.classes, f"{run.name} cannot be scored on {images.root}")
+    class_match(run, images)
     return arrays_under(cfg, run, images, cfg.eval_method.views, test_scales(cfg, run))
+
+
+def class_match(run: Run, images: Listing) -> str | None:
+    """How a published net's classes and the images' belong together; None for a run's, which must be the same."""
+    classes = tuple(run.record()["classes"])
+    if run.published:
+        from vgg.weights import published_match  # which imports torch
+
+        return published_match(run.name, classes, images)
+    same_classes(classes, images.classes, f"{run.name} cannot be scored on {images.root}")
+    return None
 
 
 def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str], scales: list[int]) -> list[Array]:
@@ -261,6 +270,8 @@ def needed_disk(cfg: EvaluateConfig) -> str:
 def posterior_of(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the posteriors asked for, (images, classes), and the images that it covers."""
     arrays = [array for run in runs for array in arrays_of(cfg, run, images)]
+    for match in filter(None, (class_match(run, images) for run in runs)):
+        print(match, flush=True)
     loaded, covered = stored(cfg, arrays, images)
     return posteriors.mean(loaded), covered
 
@@ -284,7 +295,7 @@ def submit(cfg: EvaluateConfig) -> None:
     """Write the file for ILSVRC's test server instead of scoring labelled images."""
     require(not cfg.data.skip_corrupt, "every test image needs its labels: data.skip_corrupt=true is not for these")
     runs, ids = evaluated_runs(cfg), submission.ilsvrc_ids(cfg)
-    classes = tuple(runs[0].record()["classes"])
+    classes = submission.class_names(runs, ids)
     numbers = submission.numbers(classes, ids)
     images = evaluated_images(cfg, classes)
     posterior, _ = posterior_of(cfg, runs, images)

@@ -10,6 +10,7 @@ import numpy as np
 
 from vgg.config import EvaluateConfig, require
 from vgg.files import write_whole
+from vgg.runs import Run
 from vgg.synsets import devkit_ids
 
 
@@ -23,6 +24,17 @@ def ilsvrc_ids(cfg: EvaluateConfig) -> dict[str, int]:
     place = next((place for place in places if place.exists()), None)
     require(place is not None, f"no devkit at {' or '.join(map(str, places))}: devkit=PATH names it")
     return {synset: number for number, synset in devkit_ids(place).items()}
+
+
+def class_names(runs: list[Run], ids: dict[str, int]) -> tuple[str, ...]:
+    """The classes of these nets; of a published one, which tells ImageNet's 1,000 by other names, the synset ids."""
+    from vgg.weights import same_outputs  # which imports torch
+
+    synsets = tuple(sorted(ids))
+    several = [tuple(run.record()["classes"]) for run in runs]
+    if any(run.published and same_outputs(own, synsets) for run, own in zip(runs, several, strict=True)):
+        return synsets
+    return several[0]
 
 
 def numbers(classes: tuple[str, ...], ids: dict[str, int]) -> np.ndarray:
