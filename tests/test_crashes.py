@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 import torch
-from conftest import TINY, composed, run, start
+from conftest import TINY, composed, run, signalled, start
 
 from vgg import training, weights
 from vgg.runs import Run
@@ -146,6 +146,28 @@ def test_a_decoding_process_that_dies_ends_the_command_and_the_next_one_goes_on(
     assert "lower trainer.workers" in output
     train(tmp_path, command)
     assert sha(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_sigterm_ends_a_command_whose_decoding_process_hangs(script, command, tmp_path):
+    if script == "evaluate.py":
+        train(tmp_path, command)
+        more, mark = ("eval_method=multicrop", "test_scale=single", "eval_batch=1", "trainer=cpu"), b"\0score\0"
+    else:
+        more, mark = (OFTEN,), FIT
+    process = start(tmp_path, script, *command, *more, "trainer.workers=1")
+    try:
+        parent = wait_for(lambda: children(process.pid, mark))[0]
+        worker = wait_for(lambda: children(parent, mark))[0]
+        if script == "train.py":
+            wait_for_checkpoint(tmp_path)
+        os.kill(worker, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGTERM, output
+        wait_for(lambda: not signalled(process.pid, 0))
+    finally:
+        signalled(process.pid, signal.SIGKILL)
 
 
 def test_the_command_says_that_the_process_that_trained_died_and_the_next_one_goes_on(command, uninterrupted, tmp_path):

@@ -139,5 +139,6 @@ def test_machines_that_do_not_fit_together_are_refused(wrong, named):
 
 def test_a_command_started_once_a_rank_is_refused(scenes, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
     output = run(tmp_path, "train.py", "model=A", f"data.root={scenes}", *SHORT, status=1)
     assert "start this command once" in output

@@ -6,6 +6,11 @@ weights; src/vgg/prediction.py says what else there is.
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    import fcntl  # noqa: F401
+except ImportError:
+    raise SystemExit("error: Windows has no file locks as vgg needs them: install and run it in WSL") from None
+
 if TYPE_CHECKING:
     from vgg.prediction import load
 

@@ -2,13 +2,14 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import warnings
 from pathlib import Path
 
-from vgg.process import mistake, until_closed
+from vgg.config import UserError
+from vgg.paths import cache, expanded
+from vgg.process import end_at_sigterm, mistake, print_any_name, short_temporary_folder, until_closed
 
 
 def quiet() -> None:
@@ -32,6 +33,7 @@ def fit(arguments: argparse.Namespace) -> None:
     quiet()
     run = Run.of(arguments.folder.absolute())
     run.config()  # where there is no run, none is begun
+    short_temporary_folder()
     try:
         message = mistake(lambda: fit(run))
     except Interrupted as stop:
@@ -47,17 +49,15 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    from pytorch_lightning.utilities.exceptions import SIGTERMException
-
     from vgg.data import end_workers
     from vgg.scoring import score
 
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save: a scale and view is kept when it is whole
+    end_at_sigterm()
+    short_temporary_folder()
     try:
         score(arguments.request.absolute())
-    except SIGTERMException:  # whose status is 0, as if the arrays were there
-        sys.exit(128 + signal.SIGTERM)
     finally:
         end_workers()
 
@@ -67,6 +67,8 @@ def check(arguments: argparse.Namespace) -> None:
     from vgg.data import end_workers
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save
+    end_at_sigterm()
+    short_temporary_folder()
     try:
         check(arguments.root, arguments.cache, arguments.all)
     finally:
@@ -145,9 +147,16 @@ def predict(arguments: argparse.Namespace) -> None:
     predict(arguments.run, arguments.images, arguments.method, arguments.runs, arguments.maps)
 
 
+def path(text: str) -> Path:
+    """An option's value: `--runs=~/runs` reaches a program with its ~."""
+    try:
+        return Path(expanded(text))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_cache(command: argparse.ArgumentParser, what: str) -> None:
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vgg"
-    command.add_argument("--cache", type=Path, default=default, help=f"{what} (default: ~/.cache/vgg)")
+    command.add_argument("--cache", type=path, default=cache(), help=f"{what} (default: ~/.cache/vgg)")
 
 
 def main() -> None:
@@ -160,7 +169,7 @@ def main() -> None:
     command.add_argument("request", type=Path)
     command.set_defaults(call=score)
     command = commands.add_parser("check", help="what images a folder has, and whether they are whole and readable")
-    command.add_argument("root", type=Path, help="what data.root= would name")
+    command.add_argument("root", type=path, help="what data.root= would name")
     command.add_argument("--all", action="store_true", help="decode every image, and verify the archives' MD5s")
     add_cache(command, "where indexes of archives are kept, and the images of parquet files")
     command.set_defaults(call=check)
@@ -179,36 +188,37 @@ def main() -> None:
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--data", default="digits", help="the data's name in the runs' names (default: digits)")
-        command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+        command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
         command.set_defaults(call=call)
         if name == "tables":
             command.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
         if name == "claims":
             command.add_argument("--format", choices=("text", "markdown"), default="text")
         if name == "figure":
-            command.add_argument("--output", type=Path, help="default: results/DATA.svg")
+            command.add_argument("--output", type=path, help="default: results/DATA.svg")
         if name == "report":
-            command.add_argument("--output", type=Path, help="default: DATA.html")
+            command.add_argument("--output", type=path, help="default: DATA.html")
             add_cache(command, "where the posteriors and the data are")
         if name == "dashboard":
             command.add_argument("--entity", help="the W&B user or team (default: the one that is logged in)")
             command.add_argument("--project", default="vgg", help="logger.project of the runs (default: vgg)")
     command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
-    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=overview)
     command = commands.add_parser("predict", help="the five most probable classes of photos")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     command.add_argument("--run", required=True, help="a finished run, as digits/D-jitter, or torchvision:vgg16")
     command.add_argument("--method", default="fused", help="section 3.2's, as eval_method= names it (default: fused)")
-    command.add_argument("--maps", type=Path, metavar="FOLDER", help="write the score maps over the photos there")
-    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.add_argument("--maps", type=path, metavar="FOLDER", help="write the score maps over the photos there")
+    command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=predict)
     command = commands.add_parser("export", help="a finished run's net for other programs")
     command.add_argument("run", help="its name, as digits/D-jitter")
     command.add_argument("--format", choices=("torchvision", "safetensors", "onnx"), required=True)
-    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (default: runs)")
-    command.add_argument("--output", type=Path, help="default: the run's name in this folder")
+    command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    command.add_argument("--output", type=path, help="default: the run's name in this folder")
     command.set_defaults(call=export)
+    print_any_name()
     arguments = parser.parse_args()
     if message := mistake(lambda: arguments.call(arguments)):
         sys.exit(f"error: {message}")

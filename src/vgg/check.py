@@ -1,21 +1,19 @@
 """`python -m vgg check ROOT`: what images there are, whether they are all there, and whether they can be read."""
 
 import hashlib
-import io
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vgg.archives import SYNSET
 from vgg.config import UserError, require
-from vgg.data import leave_signals_to_parent
+from vgg.data import Loader
 from vgg.imagenet import NoImages, Split, find
-from vgg.images import Listing, same_classes
-from vgg.pictures import FORMATS, UNREADABLE, Picture
+from vgg.images import Listing, same_classes, single_class
+from vgg.pictures import UNREADABLE, Picture, reason
 
 WHAT = {"train": "training images", "val": "validation images"}
 IMAGES, CLASSES, SMALLEST_CLASS = {"train": 1_281_167, "val": 50_000}, 1000, {"train": 732, "val": 50}  # ILSVRC-2012's
@@ -31,12 +29,11 @@ class Examined(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, str | None, str, str, tuple[int, int]]:
         try:
-            data = self.images.read(index)
-            Picture(data).pixels()
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return index, None, image.format, image.mode, image.size
+            picture = Picture(self.images.read(index))
+            picture.pixels()
+            return index, None, picture.form, picture.mode, picture.size
         except UNREADABLE as error:
-            return index, str(error), "", "", (0, 0)
+            return index, reason(error), "", "", (0, 0)
 
 
 def check(root: Path, cache: Path, everything: bool) -> None:
@@ -86,6 +83,9 @@ def count(name: str, split: Split, problems: list[str], notes: list[str]) -> Non
         f"  {len(images):,} images in {len(images.classes):,} classes, {images.classes[0]} to {images.classes[-1]}; "
         + (f"{fewest:,} to {most:,} in each" if fewest < most else f"{most:,} in each")
     )
+    if len(images.classes) == 1:
+        print(f"  {single_class(images)}")
+        problems.append(f"the {WHAT[name]} have a single class")
     if not split.named:
         by = "as numbers" if images.classes[0].isdigit() else "by the other images' classes"
         print(
@@ -119,13 +119,8 @@ def examine(name: str, images: Listing, everything: bool, problems: list[str]) -
     """Decode a sample, the same one every time, or all; say what cannot be read, how small they are and what is odd."""
     chosen = np.random.default_rng(0).permutation(len(images))[: None if everything else SAMPLE]
     workers = min(8, torch.get_num_threads()) if len(chosen) >= SAMPLE else 0
-    loader = DataLoader(
-        Examined(images),
-        batch_size=50,
-        sampler=sorted(chosen.tolist()),
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=leave_signals_to_parent,
+    loader = Loader(
+        Examined(images), batch_size=50, sampler=sorted(chosen.tolist()), num_workers=workers, collate_fn=list
     )
     found = []
     for number, batch in enumerate(loader, start=1):

@@ -1,9 +1,12 @@
 """The LightningDataModule: training crops at random scales, whole batches in a seeded order, validation crops."""
 
+import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,54 @@ def end_workers() -> None:
         worker.kill()
 
 
+class Loader(DataLoader):
+    """Batches of decoding processes, which are killed where they give none for ten minutes, or when asked to stop.
+
+    Whoever waits for such a process waits for ever: it may hang on a disk that does not answer.
+    """
+
+    LOOK, PATIENCE = 5, 600  # seconds
+
+    def __init__(self, dataset: Dataset, *, asked_to_stop: Callable[[], bool] = lambda: False, **how: Any):
+        super().__init__(dataset, worker_init_fn=leave_signals_to_parent, **how)
+        self.asked_to_stop = asked_to_stop
+        self.waiting_since: float | None = None
+        self.given_up = False
+
+    def watch(self, ended: threading.Event) -> None:
+        """In a thread of its own: a wait inside a queue or a socket ends when the process at its other end does."""
+        while not ended.wait(self.LOOK):
+            waited = time.monotonic() - (self.waiting_since or math.inf)
+            if waited >= self.PATIENCE or (waited >= self.LOOK and self.asked_to_stop()):
+                self.given_up = True
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+
+    def __iter__(self) -> Iterator[Any]:
+        batches, ended = super().__iter__(), threading.Event()
+        if self.num_workers:
+            threading.Thread(target=self.watch, args=[ended], daemon=True).start()
+        try:
+            while True:
+                self.waiting_since = time.monotonic()
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                finally:
+                    self.waiting_since = None
+                yield batch
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not self.given_up:
+                raise
+            raise UserError(
+                "no decoding process has given anything for too long: does the disk answer? trainer.workers=0 decodes "
+                "without them"
+            ) from error
+        finally:
+            ended.set()
+
+
 class ImageData(pl.LightningDataModule):
     """Training and validation images of one run. `folder` is the run's: the colours are kept there."""
 
@@ -168,6 +219,7 @@ class ImageData(pl.LightningDataModule):
         self.cfg, self.folder = cfg, folder
         self.train = listing(cfg.data, Path(cfg.dirs.cache), "train")
         self.val = listing(cfg.data, Path(cfg.dirs.cache), "val")
+        require(len(self.train.classes) > 1, single_class(self.train))
         same_classes(self.train.classes, self.val.classes, f"training and validation images of {cfg.data.name}")
         self.resume_at: dict[str, Any] | None = None
         self.unreadable: set[int] = set()  # of the training images
@@ -190,11 +242,11 @@ class ImageData(pl.LightningDataModule):
 
     def loader(self, dataset: Dataset, **how: Any) -> DataLoader:
         workers = decoding_workers(self.cfg.trainer, self.trainer.world_size)
-        return DataLoader(
+        return Loader(
             dataset,
+            asked_to_stop=lambda: any(getattr(callback, "signal", 0) for callback in self.trainer.callbacks),
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=leave_signals_to_parent,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             **how,
         )
@@ -202,7 +254,6 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         trainer, batch = self.trainer, self.cfg.data.batch
         micro_batch = batch // trainer.world_size // trainer.accumulate_grad_batches
-        require(len(self.train.classes) > 1, single_class(self.train))
         self.batches = TrainingBatches(
             len(self.train), batch, micro_batch, trainer.global_rank, trainer.world_size, self.cfg.seed
         )

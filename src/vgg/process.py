@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import io
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,13 +18,15 @@ from vgg.config import Trainer, UserError, require
 # What a cluster, torchrun or Lightning's own launcher tells a process about its rank: not the new process's business.
 RANK_0 = "VGG_RANK_0"  # the process that starts the other ranks of a machine, known to them by their environment
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", RANK_0)
-RANK_PREFIXES = ("MASTER_", "PL_", "TORCHELASTIC_", "SLURM_")
+RANK_PREFIXES = ("MASTER_", "PL_", "PET_", "TORCHELASTIC_", "SLURM_")
 # Slurm says by SIGUSR1 or SIGUSR2, as it is asked to, that a job's time will be over or that it is to make room.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # How each launcher is told to let its ranks stop by themselves: SIGTERM makes srun kill them, SIGUSR1 kills torchrun.
 TO_RANKS = {"srun": signal.SIGUSR1, "torchrun": signal.SIGTERM}
 
 
+SOCKET_PATH = 103  # bytes of a Unix socket's path, on a Mac; Linux has 107
+SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # multiprocessing's below the temporary folder
 # W&B keeps to what was asked of it: it prints nothing, and reports no errors of its own to its makers.
 QUIET_WANDB = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 
@@ -56,6 +60,36 @@ def launcher(how: Trainer) -> list[str]:
             *(f"--master-addr={host}", f"--master-port={port}"),
         ]
     return [sys.executable]
+
+
+def print_any_name() -> None:
+    """Names of files may be no text: what is no UTF-8, or not in the terminal's characters, is printed with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def short_temporary_folder() -> None:
+    """Put temporary files in /tmp where TMPDIR is too long: processes that hand over crops do it by sockets there.
+
+    Raises UserError where /tmp is not to be had.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME <= SOCKET_PATH:
+        return
+    os.environ["TMPDIR"], tempfile.tempdir = "/tmp", None
+    length = len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME
+    require(
+        length <= SOCKET_PATH, f"{tempfile.gettempdir()} is too long a name for sockets: TMPDIR=FOLDER, a shorter one"
+    )
+
+
+def end_at_sigterm() -> None:
+    """SIGTERM ends what has nothing to save at once, with whatever `finally` has to do."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def mistake(call: Callable[[], None]) -> str | None:
@@ -95,8 +129,10 @@ def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...]
     one of them ended it, raises SystemExit with 128 and the signal's number, once it has left its checkpoint: before,
     submitit would requeue the job and end it.
     """
+    # A container platform sets WORLD_SIZE alone, for each machine; torchrun sets LOCAL_RANK for each rank.
+    once_a_rank = "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     require(
-        all(int(os.environ.get(ranks, "1")) == 1 for ranks in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")),
+        not once_a_rank and os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1",
         "start this command once, not once a rank: it starts its ranks itself (trainer=ddp, trainer=slurm; "
         "trainer=torchrun once on each machine)",
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytorch_lightning as pl
+import torch
 
 from vgg.config import UserError
 from vgg.process import RANK_0
@@ -40,9 +41,20 @@ def end(ranks: list[subprocess.Popen]) -> list[int]:
     return statuses
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine has no more memory to give."""
+    words = ("out of memory", "can't allocate memory")  # of MPS, of a CPU
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
 @contextlib.contextmanager
-def together(trainer: pl.Trainer) -> Iterator[None]:
-    """Around the work of every rank. No rank is left when the command ends, and a death is named, not its effects."""
+def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
+    """Around the work of every rank. No rank is left when the command ends, and a death is named, not its effects.
+
+    `remedy` says which settings need less memory.
+    """
 
     def take_ranks() -> list[subprocess.Popen]:
         """Those that Lightning started here, away from its observer: it kills rank 0 as soon as one has failed."""
@@ -60,6 +72,8 @@ def together(trainer: pl.Trainer) -> Iterator[None]:
             raise UserError(
                 "a decoding process died, often for want of memory: lower trainer.workers. The same command goes on"
             ) from error
+        if out_of_memory(error):
+            raise UserError(f"{trainer.strategy.root_device} is out of memory: {remedy}") from error
         if isinstance(error, RuntimeError) and trainer.world_size > 1:
             if not trainer.is_global_zero:
                 time.sleep(2 * GRACE)  # if rank 0 has died or has the same error, this one ends here

@@ -20,6 +20,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from vgg import paths
 from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, TrainScale, UserError, no_option, require, short
 from vgg.files import flock, write_whole
 
@@ -50,6 +51,7 @@ Config = TypeVar("Config")
 def typed(cfg: DictConfig, schema: type[Config]) -> Config:
     """The composed configuration as `schema`. Raises UserError with the key's name where a key or value is wrong."""
     try:
+        paths.expand(cfg)
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} is missing") from None

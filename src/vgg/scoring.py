@@ -9,13 +9,13 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vgg import evaluation, initialise, posteriors, weights
 from vgg.boxscoring import BoxScoring
 from vgg.config import EvaluateConfig
-from vgg.data import decoding_workers, leave_signals_to_parent
+from vgg.data import Loader, decoding_workers
 from vgg.images import Listing, evaluated_images
 from vgg.module import channels_last
 from vgg.network import Network
@@ -130,16 +130,15 @@ def score(request: Path) -> None:
     images = evaluated_images(cfg, classes)
     trainer = lightning_trainer(cfg.trainer, logger=False)
     shapes = sizes(images, quiet=not trainer.is_global_zero)
-    with together(trainer):
+    with together(trainer, f"lower eval_batch, now {cfg.eval_batch}; in training it is trainer.micro_batch"):
         for task in content.tasks:
             side = real_pixels(task.q, net.scale)
             mine = batches(shapes, side, cfg.eval_batch)[trainer.global_rank :: trainer.world_size]
-            loader = DataLoader(
+            loader = Loader(
                 WholeImages(images, side),
                 batch_sampler=mine,
                 collate_fn=collate,
                 num_workers=decoding_workers(cfg.trainer, trainer.world_size),
-                worker_init_fn=leave_signals_to_parent,
             )
             if cfg.task == "localisation":
                 scoring = BoxScoring(net, classifier, np.load(content.classes, allow_pickle=False))

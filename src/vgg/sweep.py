@@ -20,9 +20,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from vgg import paths
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, did_you_mean, keys, no_option
 from vgg.files import write_whole
-from vgg.process import mistake, until_closed
+from vgg.process import mistake, print_any_name, until_closed
 
 JOBS = "VGG_SWEEP_JOBS"  # the folder of the jobs' files, known to the sweep's processes by their environment
 failed: list[str] = []
@@ -36,6 +37,7 @@ def refuse(message: str) -> None:
 
 def start(main: Callable[[], None]) -> NoReturn:
     """Run a script, Hydra's `main`, and exit: with status 1 where a job failed or Hydra could not compose one."""
+    sys.argv[1:] = paths.quoted(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once where nothing is to be saved
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     with until_closed():
@@ -75,6 +77,7 @@ def composition_mistake(error: Exception) -> str:
 
 def job(call: Callable[[], None]) -> None:
     """Run one job. A user's or a disk's mistake is printed, and named again at the end; a bug keeps its traceback."""
+    print_any_name()
     message = mistake(call)
     if message is not None:
         refuse(message)
@@ -88,6 +91,7 @@ class Jobs(Callback):
     """What Hydra calls in the process that runs the sweep."""
 
     def on_multirun_start(self, config: DictConfig, **unused: Any) -> None:
+        print_any_name()
         folder = Path(config.hydra.sweep.dir).absolute() / uuid.uuid4().hex
         folder.mkdir(parents=True)
         os.environ[JOBS] = str(folder)

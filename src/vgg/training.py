@@ -136,7 +136,8 @@ def fit(run: Run) -> None:
     net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
     if cfg.trainer.compile:
         net.compile()  # in place: a compiled copy would give the weights other names
-    with together(trainer):
+    share = cfg.data.batch // trainer.world_size // trainer.accumulate_grad_batches
+    with together(trainer, f"lower trainer.micro_batch, now {share}, which changes no step's batch"):
         try:
             trainer.fit(module_of(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except UserError as error:
