@@ -18,7 +18,7 @@ IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 2
 @pytest.fixture(scope="module")
 def narrow() -> VGG:
     """Net D with a sixteenth of the channels and five classes, at scale 1; biases that are not zero."""
-    net = VGG("D", 5, 224, 1 / 16).eval()
+    net = VGG("D", 5, 1.0, 1 / 16).eval()
     initialise.draw(net, "kaiming", 3)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in net.named_parameters():
@@ -82,7 +82,7 @@ def test_a_caffemodel_gives_the_scores_that_opencv_reads_from_it(narrow, old, tm
     for image in bgr:
         oracle.setInput(np.ascontiguousarray(image[None]))
         expected.append(oracle.forward()[0])
-    found = VGG("D", 5, 224, 1 / 16).eval()
+    found = VGG("D", 5, 1.0, 1 / 16).eval()
     found.load_state_dict(published.from_caffe(content, "D"))
     with torch.no_grad():
         scores = found(IMAGE).numpy()

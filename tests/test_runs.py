@@ -60,7 +60,9 @@ def test_parent_has_the_childs_configuration_but_for_model_scale_and_layers(tmp_
             "layers",
         }
     assert [step.cfg.learning_rate for step in steps] == pytest.approx([0.01, 0.01, 0.001, 0.001])
-    assert [step.cfg.epochs for step in steps] == [7, 7, 3, 3]
+    first, later = steps[0].cfg.data.epochs, steps[0].cfg.data.finetune_epochs
+    assert [step.cfg.epochs for step in steps] == [first, first, later, later]
+    assert first > later
 
 
 def test_stages_after_the_first_have_half_the_epochs_rounded_up():
@@ -158,7 +160,7 @@ def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):
     run = Run.named("digits/D-jitter", tmp_path)
     run.prepare(composed(), None)
     run.prepare(composed(*MACHINE), None)
-    with pytest.raises(UserError, match=r"data.lr: 0.0025, now 0.01"):
+    with pytest.raises(UserError, match=rf"data.lr: {composed().data.lr:g}, now 0.01"):
         run.prepare(composed("data.lr=0.01"), None)
 
 

@@ -73,7 +73,7 @@ def by_hand(nets: Path, name: str, images: Listing, q: int) -> np.ndarray:
     found = []
     with torch.no_grad():
         for index in range(len(images)):
-            x = rescale(Picture(images.read(index)), q // 4).permute(2, 0, 1)[None].float()
+            x = rescale(Picture(images.read(index)), q // 8).permute(2, 0, 1)[None].float()
             found.append(sum(net.features(view)[0].mean((1, 2)) for view in (x, x.flip(3))) / 2)
     return torch.stack(found).numpy()
 

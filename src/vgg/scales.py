@@ -6,8 +6,10 @@ every scale, and the class score map of an image is the paper's.
 """
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PAPER_CROP = 224
 MAX_POOLS = 5
@@ -46,7 +48,7 @@ def score_map_side(q: int, scale: float, ceil_mode: bool = False) -> int:
     return map_side(real_pixels(q, scale), scale, ceil_mode) - map_side(real_pixels(PAPER_CROP, scale), scale) + 1
 
 
-def draw_scale(smin: int, smax: int, rng: np.random.Generator) -> int:
+def draw_scale(smin: int, smax: int, rng: "np.random.Generator") -> int:
     """S for one access to one image: uniform over the whole numbers smin..smax (section 3.1, scale jittering)."""
     return int(rng.integers(smin, smax + 1))
 
