@@ -1,7 +1,7 @@
 import pytest
 from conftest import composed
 
-from vgg import estimate, plan, results
+from vgg import digits, estimate, plan, results
 from vgg.runs import Run
 
 
@@ -34,8 +34,9 @@ def test_the_speed_of_a_finished_run_is_taken_as_measured_and_scaled_for_other_n
     found = seconds("model=D", "train_scale=S384", f"dirs.runs={tmp_path}")
     assert set(found) == {"digits/D-256", "digits/D-384"}
     cost = {net: estimate.multiply_adds(composed(f"model={net}")) for net in "AD"}
-    assert found["digits/D-256"] == pytest.approx(7 * 3_200 / 500 * cost["D"] / cost["A"])
-    assert found["digits/D-384"] == pytest.approx(3 / 7 * found["digits/D-256"])
+    data = composed().data
+    assert found["digits/D-256"] == pytest.approx(data.epochs * digits.SCENES["train"] / 500 * cost["D"] / cost["A"])
+    assert found["digits/D-384"] == pytest.approx(data.finetune_epochs / data.epochs * found["digits/D-256"])
 
 
 def test_without_any_speed_there_is_no_estimate_and_the_dry_run_asks_for_one(tmp_path, capsys):
