@@ -15,11 +15,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vgg import digits, results, scoring, tables
+from vgg import digits, initialise, results, scoring, tables, weights
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, Trainer
 from vgg.images import Listing, list_folder
 from vgg.pictures import Picture
-from vgg.runs import typed
+from vgg.runs import Run, typed
 
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
 TINY = ("data=folder", "data.width=0.03125", "data.scale=0.125", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
@@ -97,6 +97,23 @@ def scoring_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "run_fresh", run_here)
         yield
+
+
+ROUNDING = 0.01  # of what a training changed. A step too many or too few of twenty is five times as much.
+
+
+def training_difference(one: Run, other: Run) -> float:
+    """The difference of two trainings from one draw, as a part of what they changed: the largest of all tensors'.
+
+    The sums of other micro-batches or devices differ in their last bits. Where that breaks a tie of a pool or of a
+    ReLU, a gradient differs by much more, at one unit of one image: weights cannot be compared number by number, and
+    only at a learning rate so low that such differences do not grow.
+    """
+    cfg = one.config()
+    start = weights.build(cfg, len(one.record()["classes"]))
+    initialise.draw(start, cfg.init.draw, cfg.seed)
+    first, second, drawn = (net.state_dict() for net in (weights.load(one)[0], weights.load(other)[0], start))
+    return max(float((first[key] - second[key]).norm() / (second[key] - drawn[key]).norm()) for key in drawn)
 
 
 def decode(path: Path) -> Image.Image:
