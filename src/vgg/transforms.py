@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vgg.pictures import Picture
 
+DECODED = 2  # times the rescaled width, at least, that a picture is decoded at
 PHASE = 0.05  # source pixels that a window may be off, so that it can be resampled from whole ones
 
 
@@ -52,10 +53,11 @@ def rescaled_window(picture: Picture, side: int, left: int, top: int, crop: int,
     """The window (crop, crop, 3) at (left, top) of `rescale(picture, side)`, from what of the picture it needs.
 
     It is resampled from whole source pixels, at a phase that differs by a few hundredths of a pixel. `fast` lets the
-    decoder halve pictures that are more than twice as large, and so on.
+    decoder make large pictures smaller, to no less than `DECODED` times the rescaled size: below it, its sharp filter
+    changes what the antialiasing gives by several levels.
     """
     width, height = rescaled_size(picture.size, side)
-    pixels = picture.pixels(width if fast else 0)
+    pixels = picture.pixels(DECODED * width if fast else 0)
     decoded = round(8 * pixels.shape[1] / picture.size[0]) / 8  # part of the size that the decoder has given
     x_step, y_step = decoded * picture.size[0] / width, decoded * picture.size[1] / height
     (x0, x1), (y0, y1) = grown(left, left + crop, width, x_step), grown(top, top + crop, height, y_step)
