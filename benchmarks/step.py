@@ -31,13 +31,14 @@ WARM_UP = 2
 COLOURS = Colours(torch.tensor([124.0, 117.0, 104.0]), torch.eye(3), torch.tensor([60.0, 15.0, 5.0]))
 
 
-def batch_of(cfg: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
+def batch_of(cfg: TrainConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(0)
     shape = (cfg.data.batch, *2 * (real_pixels(PAPER_CROP, cfg.data.scale),), 3)
     return (
         torch.randint(256, shape, dtype=torch.uint8, generator=draw),
         torch.randint(10, (cfg.data.batch,), generator=draw),
         0.1 * torch.randn(cfg.data.batch, 3, generator=draw),
+        torch.randint(2**32, (cfg.data.batch,), generator=draw),
     )
 
 
@@ -52,9 +53,9 @@ def bare(cfg: TrainConfig) -> Iterator[None]:
     """A step of the same operations each time, but the counting of errors."""
     net = net_of(cfg).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=cfg.learning_rate, momentum=0.9, weight_decay=5e-4, fused=True)
-    crops, labels, alpha = batch_of(cfg)
+    crops, labels, alpha, keys = batch_of(cfg)
     while True:
-        loss = F.cross_entropy(net(channels_last(crops) + COLOURS.shift(alpha)), labels)
+        loss = F.cross_entropy(net(channels_last(crops) + COLOURS.shift(alpha), keys), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,9 +66,9 @@ def reference(cfg: TrainConfig) -> Iterator[None]:
     """With what torchvision's training script sets: float32, eager, and N, C, H, W in memory."""
     net = net_of(cfg).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=cfg.learning_rate, momentum=0.9, weight_decay=5e-4)
-    crops, labels, _ = batch_of(cfg)
+    crops, labels, _, keys = batch_of(cfg)
     while True:
-        loss = F.cross_entropy(net(crops.permute(0, 3, 1, 2).float().contiguous()), labels)
+        loss = F.cross_entropy(net(crops.permute(0, 3, 1, 2).float().contiguous(), keys), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -85,7 +85,7 @@ def test_a_loader_starts_where_it_is_told_and_takes_every_epoch_once(root, worke
     batches.epoch, batches.start = 2, 3
     crops = TrainingCrops(list_folder(root), configuration())
     loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=persistent)
-    found = [torch.cat([alpha for _, _, alpha, _ in loader]) for _ in range(3)]
+    found = [torch.cat([alpha for _, _, alpha, *_ in loader]) for _ in range(3)]
     order = TrainingBatches(12, 6, 3, 0, 1, seed=3)
     order.epoch = 2
     for number, alphas in enumerate(found):
@@ -133,13 +133,13 @@ def test_items_do_not_depend_on_the_number_of_workers(root):
 
 def test_an_item_is_a_crop_a_label_and_a_colour_shift_and_does_not_change(root):
     crops = TrainingCrops(list_folder(root), configuration())
-    crop, label, alpha, bad = crops[3, 5]
+    crop, label, alpha, key, bad = crops[3, 5]
     assert (crop.shape, crop.dtype) == ((56, 56, 3), torch.uint8)
     assert (label, bad, alpha.shape) == (1, -1, (3,))
-    assert same(crops[3, 5], (crop, label, alpha, bad))
+    assert same(crops[3, 5], (crop, label, alpha, key, bad))
     again = TrainingCrops(crops.images, configuration())
     np.random.seed(0)
-    assert same(again[3, 5], (crop, label, alpha, bad))
+    assert same(again[3, 5], (crop, label, alpha, key, bad))
 
 
 def test_the_augmentation_differs_for_each_epoch_image_and_seed(tmp_path):
@@ -150,7 +150,8 @@ def test_the_augmentation_differs_for_each_epoch_image_and_seed(tmp_path):
     items = [TrainingCrops(images, configuration())[epoch, index] for epoch in range(3) for index in range(3)]
     items += [TrainingCrops(images, configuration(seed=8))[0, 0]]
     assert len({crop.numpy().tobytes() for crop, *_ in items}) == 10
-    assert len({alpha.numpy().tobytes() for _, _, alpha, _ in items}) == 10
+    assert len({key for *_, key, _ in items}) == 10
+    assert len({alpha.numpy().tobytes() for _, _, alpha, *_ in items}) == 10
 
 
 def test_alpha_is_normal_with_a_standard_deviation_of_a_tenth(root):
@@ -180,11 +181,11 @@ def test_an_unreadable_image_is_replaced_by_another_one_and_reported(root):
     crops = TrainingCrops(images, configuration())
     replacements = set()
     for epoch in range(20):
-        crop, label, _, bad = crops[epoch, 5]
+        crop, label, *_, bad = crops[epoch, 5]
         assert (bad, crop.shape) == (5, (56, 56, 3))
         assert same(crops[epoch, 5], (crop, label, *crops[epoch, 5][2:]))
         replacements.add(label)
-        assert crops[epoch, 4][3] == -1
+        assert crops[epoch, 4][-1] == -1
     assert replacements == {0, 1, 2}
 
 
@@ -196,7 +197,7 @@ def test_the_replacements_label_is_the_replacements(tmp_path):
     crops = TrainingCrops(list_folder(tmp_path), configuration())
     found = [crops[epoch, 1] for epoch in range(20)]
     assert {label for _, label, _, _ in found} == {0, 1}
-    assert all(bad == 1 and (crop[..., 0] == label * 200).all() for crop, label, _, bad in found)
+    assert all(bad == 1 and (crop[..., 0] == label * 200).all() for crop, label, *_, bad in found)
 
 
 def test_a_missing_file_and_damaged_bytes_count_as_unreadable(tmp_path):

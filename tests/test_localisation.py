@@ -137,7 +137,7 @@ def test_a_training_item_is_a_function_of_seed_epoch_and_image_and_its_box_is_on
     cfg, images = data
     crops = images.training_crops()
     assert isinstance(crops, BoxCrops)
-    crop, label, box, alpha, bad = crops[3, 5]
+    crop, label, box, alpha, _, bad = crops[3, 5]
     assert (label, bad) == (images.train.labels[5], -1)
     again = crops[3, 5]
     assert all(torch.equal(one, other) for one, other in zip((crop, box, alpha), again[:1] + again[2:4], strict=True))

@@ -213,12 +213,12 @@ def readable(path: Path) -> bool:
 def test_a_refused_image_is_named_and_replaced_by_the_same_one_every_time(damaged):
     crops, refused = crops_of(damaged), 0
     for index in range(len(damaged)):
-        crop, label, alpha, bad = crops[1, index]
-        again, label_again, alpha_again, bad_again = crops[1, index]
+        crop, label, alpha, key, bad = crops[1, index]
+        again, label_again, alpha_again, key_again, bad_again = crops[1, index]
         assert (crop.shape, crop.dtype, alpha.shape) == ((56, 56, 3), torch.uint8, (3,))
         assert torch.equal(crop, again)
         assert torch.equal(alpha, alpha_again)
-        assert (label, bad) == (label_again, bad_again)
+        assert (label, key, bad) == (label_again, key_again, bad_again)
         if readable(damaged.path(index)):
             assert (label, bad) == (damaged.labels[index], -1)
         else:
@@ -232,7 +232,7 @@ def test_batches_keep_their_size(damaged):
     batches = TrainingBatches(len(damaged), 20, 10, 0, 1, seed=3)
     found = list(DataLoader(crops_of(damaged), batch_sampler=batches))
     assert len(found) == len(batches) == 20
-    assert all(crops.shape == (10, 56, 56, 3) and len(labels) == 10 for crops, labels, _, _ in found)
+    assert all(crops.shape == (10, 56, 56, 3) and len(labels) == 10 for crops, labels, *_ in found)
     assert any((bad >= 0).any() for *_, bad in found)
 
 

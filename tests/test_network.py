@@ -4,8 +4,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from vgg.around import make
 from vgg.initialise import draw
-from vgg.network import FC_LAYERS, TABLE_1, VGG, lrn, receptive_fields
+from vgg.network import FC_LAYERS, TABLE_1, VGG, kept, lrn, receptive_fields
 from vgg.scales import SCALES, cell_stride, left_out, map_side, real_pixels, score_map_side
 
 TINY = 1 / 64
@@ -40,10 +41,10 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def inputs_of(layer: nn.Module, net: VGG, x: Tensor) -> Tensor:
+def inputs_of(layer: nn.Module, net: nn.Module, x: Tensor, keys: Tensor | None = None) -> Tensor:
     seen = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    net(x)
+    net(x, keys)
     hook.remove()
     return seen[0]
 
@@ -283,17 +284,61 @@ def test_a_scale_that_is_no_power_of_two_is_refused():
 
 
 def test_dropout_of_half_the_fc6_and_fc7_units_only_in_training():
-    net, x = net_of("A", scale=0.25, width=1 / 8), image(1, 3, 56, 56)
-    assert torch.equal(net(x), net(x))
+    net, x, keys = net_of("A", scale=0.25, width=1 / 8), image(1, 3, 56, 56), torch.tensor([5])
+    assert torch.equal(net(x), net(x, keys))
     undropped = {layer: inputs_of(layer, net, x) for layer in (net.fc7, net.fc8)}
     net.train()
-    assert torch.equal(inputs_of(net.fc6, net, x), inputs_of(net.fc6, net, x))
-    fc7_inputs = inputs_of(net.fc7, net, x)
+    assert torch.equal(inputs_of(net.fc6, net, x, keys), inputs_of(net.fc6, net, x, keys + 1))
+    fc7_inputs = inputs_of(net.fc7, net, x, keys)
     alive = undropped[net.fc7] > 0
-    kept = fc7_inputs[alive] > 0
-    assert 0.35 < kept.float().mean() < 0.65
-    close(fc7_inputs[alive][kept], 2 * undropped[net.fc7][alive][kept])
-    assert (inputs_of(net.fc8, net, x) == 0).float().mean() > 0.6
+    left = fc7_inputs[alive] > 0
+    assert 0.35 < left.float().mean() < 0.65
+    close(fc7_inputs[alive][left], 2 * undropped[net.fc7][alive][left])
+    assert (inputs_of(net.fc8, net, x, keys) == 0).float().mean() > 0.6
+    with pytest.raises(ValueError, match="a key for each image"):
+        net(x)
+
+
+def test_masks_are_whole_numbers_arithmetic_of_key_layer_and_unit():
+    def scrambled(x: int) -> int:
+        for _ in range(2):
+            x = ((x >> 16) ^ x) * 0x45D9F3B % 2**32
+        return (x >> 16) ^ x
+
+    keys, units = [0, 1, 2**32 - 1, 123456789], torch.zeros(3, 2, 1)
+    for layer, dropout in ((6, 0.5), (7, 0.4)):
+        expected = [
+            [
+                scrambled(scrambled(unit) ^ scrambled(scrambled(key) ^ layer)) >= round(dropout * 2**32)
+                for unit in range(6)
+            ]
+            for key in keys
+        ]
+        assert kept(torch.tensor(keys), layer, units, dropout).flatten(1).tolist() == expected
+
+
+def test_masks_differ_between_images_layers_and_units_as_independent_draws_do():
+    keys, units = torch.arange(400), torch.zeros(512, 1, 1)
+    masks = torch.stack([kept(keys, layer, units, 0.4).view(400, 512) for layer in (6, 7)]).double()
+    assert masks.mean().item() == pytest.approx(0.6, abs=0.004)  # 5 deviations of 400,000 draws
+    for one in (masks[0], masks[0].T, masks.flatten(1)):  # of images, of units, of layers
+        assert one.corrcoef().fill_diagonal_(0).abs().max() < 6 / one.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize("name", ["A", "alexnet", "zfnet", "resnet18"])
+def test_a_mask_is_the_images_whatever_goes_through_the_net_with_it(name):
+    torch.manual_seed(0)
+    net = make(name, 3, 0.5, 1 if name == "resnet18" else 1 / 16, 0.5).train()
+    last = net.get_submodule(net.classifier[-1])
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eval()
+    x, keys = image(4, 3, 112, 112), torch.tensor([3, 1, 4, 15])
+    together = inputs_of(last, net, x, keys) == 0
+    assert not torch.equal(together[0], together[1])
+    apart = torch.cat([inputs_of(last, net, x[row : row + 1], keys[row : row + 1]) == 0 for row in (3, 2, 1, 0)])
+    assert torch.equal(together, apart.flip(0))
+    assert not torch.equal(inputs_of(last, net, x, keys + 1) == 0, together)
 
 
 def test_a_dropout_of_zero_leaves_training_mode_deterministic():

@@ -196,7 +196,7 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
 
 
 def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, tmp_path, monkeypatch):
-    options = (*A_256, f"data.root={scenes}", "data.dropout=0", "data.lr=2e-4")
+    options = (*A_256, f"data.root={scenes}", "data.lr=2e-4")  # and a dropout of 0.5
     whole = trained(tmp_path / "whole", *options)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "asked_to_stop", lambda self, trainer: trainer.global_step == 3 and signal.SIGTERM)
@@ -250,6 +250,7 @@ def test_bf16_trains_and_16_is_refused_on_a_cpu_instead_of_becoming_bf16(scenes,
         training.lightning_trainer(composed(*options, "trainer.precision=16-mixed").trainer)
     made = folder_of(composed(*options, "trainer.precision=bf16-mixed"), tmp_path)
     training.fit(made)
+    assert not torch.backends.cudnn.allow_tf32
     net, _ = weights.load(made)
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
 
@@ -265,7 +266,7 @@ def test_batch_divides_over_devices_and_micro_batches_or_is_refused():
 
 def test_micro_batches_give_the_weights_of_whole_ones(scenes, tmp_path):
     """Two ranks too: tests/test_crashes.py."""
-    options = (*A_256, f"data.root={scenes}", "data.batch=18", "data.dropout=0", "data.lr=2e-4")
+    options = (*A_256, f"data.root={scenes}", "data.batch=18", "data.lr=2e-4")
     whole, parts = trained(tmp_path / "whole", *options), trained(tmp_path / "parts", *options, "trainer.micro_batch=2")
     assert training_difference(parts, whole) < ROUNDING
     assert parts.record()["validation"]["top1_error"] == pytest.approx(whole.record()["validation"]["top1_error"])

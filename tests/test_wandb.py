@@ -135,7 +135,7 @@ def test_the_first_training_crops_are_shown_once_with_their_scales(parts, resume
     order = np.random.default_rng([1, 0]).permutation(len(data.train))
     assert shown[0]["training_crops.count"] == curves.EXAMPLES
     for place, index in enumerate(order[: curves.EXAMPLES]):
-        crop, label, _, _, scale = crops.drawn(0, int(index))
+        crop, label, *_, scale = crops.drawn(0, int(index))
         assert 256 <= scale <= 512
         assert shown[0]["training_crops.captions"][place] == f"{data.train.classes[label]}, S = {scale}"
         with Image.open(files.parent / shown[0]["training_crops.filenames"][place]) as image:

@@ -119,13 +119,13 @@ class LeNet5(Network):
                 nn.init.uniform_(layer.weight, -2.4 / fan_in, 2.4 / fan_in)
                 nn.init.zeros_(layer.bias)
 
-    def score_map(self, x: Tensor) -> Tensor:
+    def score_map(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         raise UserError(
             f"LeNet-5 has a fixed input of {LENET_SIDE}x{LENET_SIDE} pixels and cannot be dense (section 3.2): it "
             "takes crops, as multicrop, tencrop and center do"
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Class scores before the soft-max of crops, (N, 3, crop, crop) in 0..255 -> (N, classes)."""
         if tuple(x.shape[-2:]) != (self.crop, self.crop):
             self.score_map(x)
@@ -172,18 +172,18 @@ class Pooled(Network):
         self.trunk = nn.Sequential(trunk)
         self.fc = net.classifier if self.name == "densenet121" else net.fc
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """The last map, a cell every 32 real pixels, the first with its middle at `FIRST_CELL`."""
         return self.trunk(self.centred(x))
 
-    def score_map(self, x: Tensor) -> Tensor:
+    def score_map(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """As of `VGG`, with fc at every cell."""
         return self.fc(self.features(x).movedim(1, -1)).movedim(-1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Class scores before the soft-max, (N, 3, H, W) -> (N, classes): the score map's mean over space."""
-        pooled = self.features(x).mean(dim=(2, 3))
-        return self.fc(F.dropout(pooled, self.dropout, self.training))
+        pooled = self.features(x).mean(dim=(2, 3), keepdim=True)
+        return self.fc(self.dropped(pooled, keys, 1).flatten(1))
 
 
 def library_net(name: str, classes: int) -> nn.Module:

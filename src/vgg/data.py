@@ -31,8 +31,9 @@ ATTEMPTS = 100  # at a readable training image, before it is the disk that is at
 
 
 class TrainingCrops(Dataset):
-    """Item (epoch, index) -> (crop (crop, crop, 3) uint8, label, alpha (3,), index of an unreadable file or -1).
+    """Item (epoch, index) -> (crop (crop, crop, 3) uint8, label, alpha (3,), key, index of an unreadable file or -1).
 
+    alpha is the colour shift's, key the number from 0 to 2^32 - 1 that the image's dropout masks are drawn from.
     Everything random is a function of (seed, epoch, index): it differs between epochs and images, and does not depend
     on workers or ranks. An unreadable image is replaced by another one, drawn from the same numbers.
     """
@@ -66,7 +67,7 @@ class TrainingCrops(Dataset):
                 f"{ATTEMPTS} images in a row cannot be read, {self.images.path(bad)} the last: is the disk there?"
             )
         alpha = torch.tensor(rng.normal(0, COLOUR_SHIFT_DEVIATION, 3), dtype=torch.float32)
-        return *example, alpha, bad, scale
+        return *example, alpha, int(rng.integers(2**32)), bad, scale
 
 
 class TrainingBatches(Sampler):

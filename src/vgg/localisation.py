@@ -82,7 +82,10 @@ def window_on_object(
 
 
 class BoxCrops(TrainingCrops):
-    """Item (epoch, index) -> (crop, label, box (4,) relative to the crop, alpha, index of an unreadable file or -1)."""
+    """Item (epoch, index) -> (crop, label, box (4,) relative to the crop, alpha, key, an unreadable file or -1).
+
+    alpha and key as of `TrainingCrops`.
+    """
 
     def __init__(self, images: Listing, boxes: list[Tensor], cfg: TrainConfig):
         super().__init__(images, cfg)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -52,11 +51,9 @@ class Recipe(pl.LightningModule):
             self.net.mean.copy_(self.colours.mean)
 
     def training_step(self, batch: list[Tensor], batch_index: int) -> Tensor:
-        crops, *targets, alpha = batch
-        # Dropout's numbers depend on (seed, epoch, micro-batch, rank): the same after a resumption.
-        where = [self.cfg.seed, self.current_epoch, batch_index, self.global_rank]
-        generator(self.device).manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
-        loss, errors = self.loss(self.net(channels_last(crops) + self.colours.shift(alpha)), *targets)
+        """`batch`: what `TrainingCrops` gives, but the index of an unreadable file."""
+        crops, *targets, alpha, keys = batch
+        loss, errors = self.loss(self.net(channels_last(crops) + self.colours.shift(alpha), keys), *targets)
         # Lightning's log() would do the same, for the time of a small net's layer or two in every step.
         means = {"loss": loss.detach(), **errors, "images": loss.new_ones(())}
         self.shown, sums = tuple(means), len(crops) * torch.stack([mean.float() for mean in means.values()])
@@ -128,11 +125,6 @@ class Classifier(Recipe):
     def judge(self, outputs: Tensor, labels: Tensor) -> None:
         for accuracy in self.accuracies.values():
             accuracy.update(outputs, labels)
-
-
-def generator(device: torch.device) -> Any:
-    """What draws random numbers on this device, and has a manual_seed: torch.manual_seed would seed every device."""
-    return torch.default_generator if device.type == "cpu" else torch.get_device_module(device)
 
 
 def channels_last(images: Tensor) -> Tensor:

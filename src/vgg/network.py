@@ -41,6 +41,24 @@ def receptive_fields(name: str, scale: float = 1.0) -> dict[str, int]:
     return found | {"fc6": side + (map_side(real_pixels(PAPER_CROP, scale), scale) - 1) * step}
 
 
+def scrambled(x: Tensor) -> Tensor:
+    """A hash of whole numbers of 32 bits, one to one: no product is beyond 63 bits, on no device."""
+    for _ in range(2):
+        x = ((x >> 16) ^ x) * 0x45D9F3B & 0xFFFFFFFF
+    return (x >> 16) ^ x
+
+
+def kept(keys: Tensor, layer: int, units: Tensor, dropout: float) -> Tensor:
+    """Dropout's masks (N, C, H, W) of bool for images with these keys (N,) and a layer's `units` (C, H, W).
+
+    Each is a function of the image's key, the layer and the unit, in whole numbers: the same on every device, and
+    whatever other images go through it together. A unit is left out with the probability `dropout`.
+    """
+    numbers = scrambled(torch.arange(units.numel(), device=keys.device)).view(units.shape)
+    images = scrambled(scrambled(keys) ^ layer).view(-1, 1, 1, 1)
+    return scrambled(numbers ^ images) >= round(dropout * 2**32)
+
+
 class Network(nn.Module):
     """What training, evaluation and export ask of any net: RGB in 0..255 in, class scores before the soft-max out.
 
@@ -51,6 +69,7 @@ class Network(nn.Module):
     mean: Tensor
     classifier: tuple[str, ...] = FC_LAYERS  # the children that layers=fc trains, the one that gives the scores last
     descriptor: int  # numbers that the last layer is given
+    dropout = 0.0  # probability of a unit's being left out of a training step, before the last layers
     dense = True  # whether there is a class score map of larger images
 
     def __init__(self, classes: int, scale: float):
@@ -66,20 +85,32 @@ class Network(nn.Module):
             raise ValueError(f"{tuple(x.shape[-2:])} is smaller than the net's training crop of {self.crop} pixels")
         return x - self.mean.view(1, 3, 1, 1)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """What the last layer is given (appendix B's descriptors): (N, 3, H, W) RGB in 0..255 -> (N, D, h, w)."""
         raise NotImplementedError
 
-    def score_map(self, x: Tensor) -> Tensor:
+    def score_map(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Class scores before the soft-max, averaged over the map (section 3.2): (N, 3, H, W) -> (N, classes).
 
-        x is RGB in 0..255. On a training crop they are those of the net as it was published.
+        x is RGB in 0..255. On a training crop they are those of the net as it was published. In training mode `keys`
+        (N,) are the whole numbers from 0 to 2^32 - 1 that dropout draws each image's masks from.
         """
-        return self.score_map(x).mean(dim=(2, 3))
+        return self.score_map(x, keys).mean(dim=(2, 3))
+
+    def dropped(self, x: Tensor, keys: Tensor | None, layer: int) -> Tensor:
+        """Dropout of the units (N, C, H, W) of a layer in training mode, with masks by `kept`.
+
+        Raises ValueError where there are no keys to draw them from.
+        """
+        if not (self.training and self.dropout):
+            return x
+        if keys is None:
+            raise ValueError("dropout in training mode needs a key for each image")
+        return torch.where(kept(keys, layer, x[0], self.dropout), x / (1 - self.dropout), 0)
 
     def multiply_adds(self, side: int | None = None) -> int:
         """Multiply-adds of one square image of `side` pixels (default: the training crop), biases not counted.
@@ -122,18 +153,18 @@ class FullyConnected(Network):
         """The last max pool's output: (N, 3, H, W) RGB in 0..255 -> (N, channels, h, w)."""
         raise NotImplementedError
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """fc7 after its ReLU: (N, 3, H, W) RGB in 0..255 -> (N, fc7's channels, h, w), one cell a window.
 
         Cell (i, j) looks at the crop-sized window at (stride i, stride j), 32 times the scale apart. H and W are at
         least the training crop; the map's side is, of Table 1's nets, floor(H / stride) - 6.
         """
-        x = F.dropout(F.relu(self.fc6(self.last_map(x)), inplace=True), self.dropout, self.training)
-        return F.dropout(F.relu(self.fc7(x), inplace=True), self.dropout, self.training)
+        x = self.dropped(F.relu(self.fc6(self.last_map(x)), inplace=True), keys, 6)
+        return self.dropped(F.relu(self.fc7(x), inplace=True), keys, 7)
 
-    def score_map(self, x: Tensor) -> Tensor:
+    def score_map(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Class score map, before the soft-max: (N, 3, H, W) RGB in 0..255 -> (N, classes, h, w), a cell as above."""
-        return self.fc8(self.features(x))
+        return self.fc8(self.features(x, keys))
 
 
 def lrn(x: Tensor) -> Tensor:
