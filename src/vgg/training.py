@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -66,6 +67,7 @@ def readable_checkpoint(run: Run) -> Path | None:
 
 def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
     """The Lightning trainer for these devices; training and evaluation share it."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # 32-true is float32, no less
     several = how.strategy == "ddp" or how.devices != 1 or how.num_nodes > 1
     try:
         trainer = pl.Trainer(
