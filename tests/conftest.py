@@ -22,6 +22,7 @@ from vgg.pictures import Picture
 from vgg.runs import Run, typed
 
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
+SMALL = "-scale0.125-width0.03125-batch8"  # TINY's part of a run's name, between its cell and the epochs
 TINY = ("data=folder", "data.width=0.03125", "data.scale=0.125", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
 
 

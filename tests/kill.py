@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from conftest import TINY, start
+from conftest import SMALL, TINY, start
 
 from vgg import digits
 from vgg.runs import Run, sha256_of_tensors
@@ -55,7 +55,7 @@ class Training:
     """One start of the command in a round's folder."""
 
     def __init__(self, folder: Path, command: tuple[str, ...]):
-        self.run = Run.named("scenes/A-256", folder / "runs")
+        self.run = Run.named(f"scenes/A-256{SMALL}-epochs4", folder / "runs")
         self.colours_before = self.colours_written()
         self.started = time.monotonic()
         self.process = start(folder, "train.py", *command)

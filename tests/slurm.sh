@@ -106,6 +106,7 @@ for cell in A:cpu B:cpu A-LRN:cpu B-5x5:slurm; do # an option cell=NET that name
 done
 echo 'trainer: {accelerator: cpu, devices: 2}' >> conf/cell/B-5x5.yaml
 tiny=(train_scale=S256 data=folder data.root="$folder/scenes" data.width=0.0625 data.scale=0.125 data.batch=8 logger=csv)
+rest=-dropout0-scale0.125-width0.0625-batch8-epochs4-lr0.0002 # of the names of the runs of this grid
 grid=("${tiny[@]}" dirs.runs="$runs" data.dropout=0 data.epochs=4 data.lr=2e-4) # at which roundings do not grow
 slurm=(hydra/launcher=submitit_slurm hydra.launcher.partition=all hydra.launcher.cpus_per_task=2)
 slurm+=(hydra.launcher.timeout_min=60) # submitit takes SIGUSR2 in a shorter job for the end of its time
@@ -113,24 +114,26 @@ slurm+=(hydra.launcher.timeout_min=60) # submitit takes SIGUSR2 in a shorter job
 "${train[@]}" --config-dir "$folder/conf" -m +cell=A,B,A-LRN,B-5x5 "${grid[@]}" "${slurm[@]}" > grid.out 2>&1
 grep -q "sweep: 4 jobs, 0 failed" grid.out || fail "$(cat grid.out)"
 logs=$runs/.sweep/.submitit
-for name in A-256 B-256 A-LRN-256 B-5x5-256; do
+for name in A-256$rest B-256$rest A-LRN-256$rest B-5x5-256$rest; do
     [ -e "$runs/scenes/$name/weights.pt" ] || fail "$name is not finished"
     [ "$(cat "$logs"/*/*.out | grep -c "scenes/$name  epoch 1/4")" = 1 ] || fail "$name was not trained once"
 done
-grep -q "scenes/A-256: another process trains it, waiting" "$logs"/*/*.out || fail "A and B did not run side by side"
+grep -q "scenes/A-256$rest: another process trains it, waiting" "$logs"/*/*.out || fail "A and B did not run side by side"
 echo "ok: $(grep sweep: grid.out); each net was trained once, A too, which two jobs wanted to train"
 
 sha() { "$python" -c "import json; print(json.load(open('$runs/scenes/$1/record.json'))['weights_sha256'])"; }
 same() { [ "$(sha "$1")" = "$(sha "$2")" ] || fail "$1 and $2 have different weights"; }
 "${train[@]}" -m model=A,B,A-LRN,B-5x5 tag=alone trainer=cpu "${grid[@]}" > alone.out 2>&1
-for name in A-256 B-256 A-LRN-256; do same $name $name-alone; done
+for name in A-256$rest B-256$rest A-LRN-256$rest; do same $name $name-alone; done
 echo "ok: A, B and A-LRN have the weights that they have without Slurm, bit for bit"
 [ "$(cat "$logs"/*/*.err | grep -c 'MEMBER: [12]/2')" = 2 ] || fail "B-5x5 had not two ranks"
 "$python" -c "
-import torch
-many, one = (torch.load(f'$runs/scenes/B-5x5-256{tag}/weights.pt')['state_dict'] for tag in ('', '-alone'))
-for key in one:
-    torch.testing.assert_close(many[key], one[key], rtol=0, atol=1e-6)"
+import sys
+sys.path.insert(0, '${train[3]%/train.py}/tests')
+from conftest import ROUNDING, training_difference
+from vgg.runs import Run
+many, one = (Run.named(f'scenes/B-5x5-256$rest{tag}', '$runs') for tag in ('', '-alone'))
+assert training_difference(many, one) < ROUNDING"
 echo "ok: B-5x5 has, from two ranks, the weights that one process gives, within rounding"
 
 salloc --job-name=interactive --ntasks-per-node=2 "$python" "${train[3]}" model=A tag=salloc trainer=slurm \
@@ -139,19 +142,20 @@ salloc --job-name=interactive --ntasks-per-node=2 "$python" "${train[3]}" model=
 echo "ok: two ranks in an allocation of salloc, too, whose jobs are named interactive, are one training"
 
 # --- a job that Slurm requeues, and one that submitit requeues at the signal to make room -----------------------------
+rest=-seed2-scale0.125-width0.0625-batch8-epochs20-patience20
 long=("${tiny[@]}" dirs.runs="$runs" model=A,A-LRN seed=2 trainer=cpu data.dropout=0.5 data.epochs=20 data.patience=20)
 "${train[@]}" -m "${long[@]}" trainer.checkpoint_minutes=0 "${slurm[@]}" > requeued.out 2>&1 &
 second_epoch_done() { grep -q "scenes/$1  epoch 2/20" "$logs"/*/*.out; }
-until_true second_epoch_done A-256-seed2
+until_true second_epoch_done A-256$rest
 array=$(squeue --noheader --format=%F | sort -u)
 scontrol requeue "${array}_0"
-until_true second_epoch_done A-LRN-256-seed2
+until_true second_epoch_done A-LRN-256$rest
 pgrep -f "vgg fit $runs/" > /dev/null || fail "the processes of a training are not found by their names"
 scancel --signal=USR2 "${array}_1"
 wait $!
 grep -q "sweep: 2 jobs, 0 failed" requeued.out || fail "$(cat requeued.out)"
 "${train[@]}" -m "${long[@]}" tag=alone > alone.out 2>&1
-for job in 0:A-256-seed2:requeue 1:A-LRN-256-seed2:SIGUSR2; do
+for job in 0:A-256$rest:requeue 1:A-LRN-256$rest:SIGUSR2; do
     IFS=: read -r number name what <<< "$job"
     log=$(cat "$logs/${array}_$number"/*.out)
     [[ $(scontrol show job "${array}_$number") == *Restarts=1* ]] || fail "$name was not started again"

@@ -5,13 +5,14 @@ import io
 import json
 
 import pytest
-from conftest import TINY, composed, run
+from conftest import SMALL, TINY, composed, run
 
 from vgg import results
 from vgg.config import UserError
 from vgg.runs import Run
 
 SHORT = (*TINY, "data.epochs=1", "logger=csv")
+REST = f"{SMALL}-epochs1"  # of a run's name
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +20,18 @@ def trained(scenes, tmp_path_factory):
     """The lineage of D-jitter, one epoch a stage, by the README's command with -m."""
     folder = tmp_path_factory.mktemp("commands")
     output = run(folder, "train.py", "model=D", "train_scale=jitter", f"data.root={scenes}", *SHORT, "-m")
-    assert "plan: scenes/A-256 → scenes/D-256 → scenes/D-384 → scenes/D-jitter" in output
+    assert "plan: " + " → ".join(f"scenes/{cell}{REST}" for cell in ("A-256", "D-256", "D-384", "D-jitter")) in output
     return folder, output
 
 
 def test_the_lineage_is_trained_parents_first_and_recorded(trained):
     folder, output = trained
-    runs = [Run.named(f"scenes/{name}", folder / "runs") for name in ("A-256", "D-256", "D-384", "D-jitter")]
+    runs = [Run.named(f"scenes/{name}{REST}", folder / "runs") for name in ("A-256", "D-256", "D-384", "D-jitter")]
     assert all(made.finished for made in runs)
     for parent, child in zip(runs, runs[1:], strict=False):
         assert child.record()["parent"] == parent.name
         assert child.record()["parent_sha256"] == parent.record()["weights_sha256"]
-    assert "from scenes/A-256 conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; random: conv1_2" in output
+    assert f"from scenes/A-256{REST} conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; random: conv1_2" in output
 
 
 def evaluate(folder, *options: str) -> str:
@@ -64,7 +65,7 @@ def test_evaluation_prints_and_appends_its_result(trained, scenes):
     assert "24.4 %  (Table 5)" in output
     results = folder / "runs/scenes/results.jsonl"
     line = json.loads(results.read_text().splitlines()[-1])
-    assert line["runs"] == ["scenes/D-jitter"]
+    assert line["runs"] == [f"scenes/D-jitter{REST}"]
     assert line["q"] == [[256, 384, 512]]
     assert line["views"] == ["dense", "multicrop"]
     assert line["images"] == 37
@@ -78,12 +79,12 @@ def test_a_plan_can_be_looked_at_and_a_table_evaluated_as_far_as_it_is_trained(t
     folder, _ = trained
     arguments = (f"data.root={scenes}", *SHORT)
     output = run(folder, "train.py", "ablation=table5", "plan.dry_run=true", *arguments)
-    assert "scenes/D-jitter" in output
-    assert "to train, from scenes/E-384" in output
+    assert f"scenes/D-jitter{REST}" in output
+    assert f"to train, from scenes/E-384{REST}" in output
     assert "epoch 1/1" not in output
     output = run(folder, "evaluate.py", "ablation=table5", *arguments, status=1)
     assert output.count("(Table 5)") == 6  # top-1 and top-5 of dense, multi-crop, and both
-    assert "scenes/E-jitter" in output
+    assert f"scenes/E-jitter{REST}" in output
 
 
 def test_two_ranks_score_like_one(trained, scenes, tmp_path):
@@ -99,9 +100,9 @@ def test_two_ranks_score_like_one(trained, scenes, tmp_path):
 
 def test_several_nets_and_explicit_scales(trained, scenes, scoring_here):
     folder, _ = trained
-    nets = ("runs=[D-384,scenes/D-jitter]", f"data.root={scenes}", *SHORT)
+    nets = (f"runs=[D-384{REST},scenes/D-jitter{REST}]", f"data.root={scenes}", *SHORT)
     output = evaluate(folder, *nets, "eval_method=dense", "test_scale.q=[256,384]")
-    assert "scenes/D-384 + scenes/D-jitter, dense" in output
+    assert f"scenes/D-384{REST} + scenes/D-jitter{REST}, dense" in output
     assert "Q = 256, 384" in output
 
 
@@ -117,7 +118,7 @@ def test_other_classes_are_refused(trained, scenes, tmp_path):
     other.mkdir(parents=True)
     (other / "1.jpg").write_bytes(next((scenes / "val").glob("*/*.jpg")).read_bytes())
     with pytest.raises(UserError, match="classes differ"):
-        evaluate(folder, "runs=[scenes/D-jitter]", f"data.root={tmp_path}", *SHORT)
+        evaluate(folder, f"runs=[scenes/D-jitter{REST}]", f"data.root={tmp_path}", *SHORT)
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def damaged(scenes, tmp_path):
 def test_unreadable_validation_images_are_all_listed_or_left_out_and_counted(trained, damaged, scoring_here):
     folder, _ = trained
     options, broken = damaged
-    arguments = ("runs=[scenes/D-jitter]", "eval=table3", "data.name=scenes", *options)
+    arguments = (f"runs=[scenes/D-jitter{REST}]", "eval=table3", "data.name=scenes", *options)
     with pytest.raises(UserError, match=r"data\.skip_corrupt=true") as error:
         evaluate(folder, *arguments)
     assert all(str(path) in str(error.value) for path in broken)
@@ -158,7 +159,7 @@ def test_training_names_every_unreadable_validation_image_or_leaves_them_out(dam
     assert all(str(path) in output for path in broken)
     output = run(tmp_path, "train.py", *cell, "data.skip_corrupt=true")
     assert output.count(str(broken[0])) == 1
-    error = Run.named("damaged/A-256", tmp_path / "runs").record()["validation"]["top1_error"]
+    error = Run.named(f"damaged/A-256{REST}", tmp_path / "runs").record()["validation"]["top1_error"]
     assert error * 35 / 100 == pytest.approx(round(error * 35 / 100), abs=1e-3)
 
 

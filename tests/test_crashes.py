@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from conftest import ROUNDING, TINY, composed, run, signalled, start, training_difference
+from conftest import ROUNDING, SMALL, TINY, composed, run, signalled, start, training_difference
 
 from vgg import training
 from vgg.runs import Run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
 A_256 = ("model=A", "train_scale=S256", "data.epochs=6", "logger=csv", *TINY)
+NAME = f"scenes/A-256{SMALL}-epochs6"
 OFTEN = "trainer.checkpoint_minutes=0"
 LIMIT = 700_000  # bytes of a file: more than weights.pt has, less than a checkpoint
 FIT, RANK_1 = b"\0fit\0", b"LOCAL_RANK=1\0"
@@ -25,7 +26,7 @@ Found = TypeVar("Found")
 
 
 def made(folder: Path) -> Run:
-    return Run.named("scenes/A-256", folder / "runs")
+    return Run.named(NAME, folder / "runs")
 
 
 def sha(folder: Path) -> str:
@@ -100,7 +101,7 @@ def crash(folder: Path, *overrides: str, harm: Callable[[subprocess.Popen], None
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1, output
     assert "Traceback" not in output, output
-    assert "scenes/A-256 was not finished" in output
+    assert f"{NAME} was not finished" in output
     assert "he same command goes on" in output
     assert not made(folder).finished
     return output
@@ -179,10 +180,14 @@ def test_the_command_says_that_the_process_that_trained_died_and_the_next_one_go
     assert sha(tmp_path) == uninterrupted
 
 
-def test_where_one_of_two_ranks_dies_both_end_and_the_next_command_trains_what_one_process_would(command, tmp_path):
+def test_where_one_of_two_ranks_dies_both_end_and_the_next_command_trains_what_one_process_would(
+    command, tmp_path, monkeypatch
+):
     """Section 3.3: "the result is exactly the same as when training on a single GPU"."""
     # The second rank has one batch of validation images, the first two.
     options = (*command, "data.batch=18", "data.lr=2e-4")
+    name = f"{NAME.replace('batch8', 'batch18')}-lr0.0002"
+    monkeypatch.setitem(globals(), "NAME", name)
     two_ranks = (*options, "trainer.strategy=ddp", "trainer.devices=2")
     for rank, begun in ((0, False), (1, True)):
 

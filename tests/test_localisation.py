@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, run
+from conftest import SMALL, TINY, composed, run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -124,6 +124,7 @@ def test_candidates_of_two_ranks_are_put_together_by_image(tmp_path):
     assert [len(rows) for rows in load(tmp_path / "whole.npz")] == [2, 0, 1]
 
 
+REST = f"{SMALL}-epochs1"  # of a run's name
 LOCALISATION = ("task=localisation", "model=A", "train_scale=S256", *TINY)
 
 
@@ -174,10 +175,10 @@ def trained(scenes, tmp_path_factory):
 
 def test_a_box_predictor_starts_from_the_classification_run_with_fc8_anew(trained):
     folder, _, output = trained
-    assert "plan: scenes/A-256 → scenes/A-256-loc-pcr" in output
+    assert f"plan: scenes/A-256{REST} → scenes/A-256-loc-pcr{REST}" in output
     assert "fc6, fc7; random: fc8" in output
     assert "box error" in output
-    net, classes = weights.load(Run.named("scenes/A-256-loc-pcr", folder / "runs"), "localisation")
+    net, classes = weights.load(Run.named(f"scenes/A-256-loc-pcr{REST}", folder / "runs"), "localisation")
     assert net.fc8.out_channels == 4 * len(classes) == 40
 
 
@@ -190,8 +191,8 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     folder, options, _ = trained
     lines = [evaluate(folder, options)]
     shown = capfd.readouterr().out
-    assert "scenes/A-256: dense at Q=256" in shown
-    assert "scenes/A-256-loc-pcr: boxes at Q=256" in shown
+    assert f"scenes/A-256{REST}: dense at Q=256" in shown
+    assert f"scenes/A-256-loc-pcr{REST}: boxes at Q=256" in shown
     assert "top-5 localisation error" in shown
     lines.append(evaluate(folder, options, "box_evaluation.t=-1"))
     assert "boxes at Q" not in capfd.readouterr().out, "merging again computes nothing"
@@ -201,7 +202,7 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
         ("full", [[256]], -1.0),
         ("ground_truth", [[384]], 0.0),
     ]
-    assert lines[0]["classes_by"] == ["scenes/A-256 dense 256"]
+    assert lines[0]["classes_by"] == [f"scenes/A-256{REST} dense 256"]
     assert all(line["images"] == 37 and 0 <= line["mean_iou"] <= 1 for line in lines)
     kept = (folder / "runs/scenes/localisation.jsonl").read_text().splitlines()
     assert [json.loads(text) for text in kept] == lines
@@ -224,12 +225,12 @@ def test_mistakes_are_named(trained, scenes, scoring_here):
     with pytest.raises(UserError, match="a list of scales for each of 1 runs"):
         evaluate(folder, options, "box_evaluation.q=[[256],[384]]")
     with pytest.raises(UserError, match="task=classification: box predictors end in -loc-pcr"):
-        evaluate(folder, options, "runs=[A-256]")
+        evaluate(folder, options, f"runs=[A-256{REST}]")
     with pytest.raises(UserError, match="task=localisation, this needs a run of task=classification"):
-        weights.load(Run.named("scenes/A-256-loc-pcr", folder / "runs"))
+        weights.load(Run.named(f"scenes/A-256-loc-pcr{REST}", folder / "runs"))
     with pytest.raises(UserError, match=r"is not trained. Train it:\n.*task=localisation"):
         evaluate(folder, options, "train_scale=S384")
-    run = Run.named("scenes/A-256", folder / "runs")
+    run = Run.named(f"scenes/A-256{REST}", folder / "runs")
     classes = run.record()["classes"]
     run.update_record(classes=[*classes[1:], "other"])
     with pytest.raises(UserError, match="knows other classes"):
@@ -239,7 +240,7 @@ def test_mistakes_are_named(trained, scenes, scoring_here):
 
 def test_the_report_page_draws_true_and_predicted_boxes_on_photos(trained, scoring_here):
     folder, options, _ = trained
-    run, line = Run.named("scenes/A-256-loc-pcr", folder / "runs"), evaluate(folder, options)
+    run, line = Run.named(f"scenes/A-256-loc-pcr{REST}", folder / "runs"), evaluate(folder, options)
     name, cards = box_inspection.boxed([run], [line], folder / "cache/vgg")
     assert name == run.name
     assert len(cards) == box_inspection.CARDS

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from vgg import plan, results
 from vgg.config import UserError
-from vgg.runs import SCHEMA_VERSION, Run, differences, identity, run_name
+from vgg.nets import MODELS
+from vgg.runs import SCHEMA_VERSION, Run, differences, identity, run_name, without_seed
 
 
 @pytest.mark.parametrize(
@@ -19,13 +20,59 @@ from vgg.runs import SCHEMA_VERSION, Run, differences, identity, run_name
         (("init=std001",), "digits/D-jitter-std001"),
         (("init=glorot",), "digits/D-jitter"),  # the data option's default
         (("init.from_a=false", "seed=2", "layers=fc", "init=kaiming"), "digits/D-jitter-fc-kaiming-noA-seed2"),
-        (("tag=wide", "data.width=0.25"), "digits/D-jitter-wide"),
+        (("tag=wide", "data.width=0.25"), "digits/D-jitter-width0.25-wide"),
+        (("data.draw=std001",), "digits/D-jitter-std001"),
+        (("model=A", "train_scale=S256", "data.lr=0.01", "seed=2"), "digits/A-256-seed2-lr0.01"),
+        (
+            ("data.lr=1e-5", "data.batch=64", "optimizer.caffe_bias=true"),
+            "digits/D-jitter-batch64-lr1e-05-caffe_biastrue",
+        ),
+        (("data.epochs=9", "data.finetune_epochs=null"), "digits/D-jitter-epochs9-finetune_epochsnull"),
+        (("train_scale.smin=300", "data.dropout=0.25"), "digits/D-jitter-dropout0.25-smin300"),
+        (("init.parent=imagenette/D-256",), "digits/D-jitter-init.parentimagenette_D_256"),
+        (
+            ("task=localisation", "train_scale.lr_factor=0.2", "localisation.lr_factor=0.4"),
+            "digits/D-jitter-loc-pcr-train_scale.lr_factor0.2-localisation.lr_factor0.4",
+        ),
+        (("optimizer.schedule=[[0.5,0.1]]",), "digits/D-jitter-schedule0.5_0.1"),
+        (("model=lenet5", "train_scale=S256"), "digits/lenet5-256"),  # with its recipe
+        (("model=googlenet", "data.batch=64"), "digits/googlenet-jitter-batch64"),
+        (("trainer.precision=bf16-mixed", "trainer.micro_batch=2"), "digits/D-jitter"),  # a result line's own column
         (("data=folder", "data.root=/some/photos"), "photos/D-jitter"),
         (("data=imagenet", "data.root=/x"), "imagenet/D-jitter"),
     ],
 )
 def test_run_name_has_one_suffix_for_each_choice_that_differs_from_the_data_default(overrides, name):
     assert run_name(composed(*overrides)) == name
+
+
+@pytest.mark.parametrize(("data", "suffix"), [("digits", "-scale1"), ("imagenet", "")])
+def test_a_nets_own_recipe_is_no_part_of_its_name(data, suffix):
+    for net in MODELS:
+        cfg = composed(f"data={data}", f"model={net}", "data.root=/x", "data.scale=1")
+        assert run_name(cfg) == f"{data}/{net}-jitter{suffix}"
+
+
+@pytest.mark.parametrize(
+    ("override", "stage"),
+    [
+        ("data.finetune_epochs=2", "train_scale=S256"),
+        ("data.patience=1", "optimizer.schedule=[[0.5,0.1]]"),
+        ("localisation.lr_factor=0.5", "train_scale=S384"),
+        ("data.epochs=20", "init.parent=imagenette/D-256"),  # whose later stage has finetune_epochs of its own
+    ],
+)
+def test_what_changes_nothing_in_a_run_is_no_part_of_its_identity(override, stage):
+    assert differences(composed(stage), composed(stage, override)) == []
+    assert run_name(composed(stage)) == run_name(composed(stage, override))
+
+
+def test_another_training_scale_is_a_suffix_of_an_options_name_and_no_name():
+    with pytest.raises(UserError, match=r"train_scale.name=320: there are 256, 384, jitter.*train_scale.smin"):
+        run_name(composed("train_scale.name=320", "train_scale.smin=320", "train_scale.smax=320"))
+    name = run_name(composed("train_scale=S384", "train_scale.smin=320", "train_scale.smax=330"))
+    assert name == "digits/D-384-smin320-smax330"
+    assert (plan.scale_of(name).smin, plan.scale_of(name).smax) == (320, 330)
 
 
 @pytest.mark.parametrize(
@@ -142,18 +189,33 @@ def test_devices_workers_logger_and_paths_are_not_identity():
         "data.lr=0.1",
         "data.batch=64",
         "data.epochs=9",
-        "data.patience=1",
         "data.scale=0.5",
         "data.width=1",
         "seed=2",
         "model.ceil_mode=true",
         "model.dropout=0.1",
         "optimizer.momentum=0.8",
+        "optimizer.caffe_bias=true",
+        "optimizer.weight_decay=0",
+        "optimizer.nesterov=true",
+        "data.finetune_epochs=2",
+        "data.draw=std001",
+        "train_scale.smin=300",
+        "train_scale.lr_factor=1",
+        "train_scale.parent=S256",
         "trainer.precision=bf16-mixed",
     ],
 )
-def test_everything_that_changes_the_weights_is_identity(override):
+def test_everything_that_changes_the_weights_is_identity_and_told_by_the_name(override):
     assert differences(composed(), composed(override))
+    cell = without_seed(run_name(composed(override)).partition("/")[2])
+    if override == "trainer.precision=bf16-mixed":  # which result lines carry beside the name
+        assert cell == "D-jitter"
+    elif plan.CELL.fullmatch(cell):
+        assert run_name(plan.cell_config(composed(), cell)) == f"digits/{cell}"
+        assert identity(plan.cell_config(composed(), cell)) | {"seed": 0} == identity(composed(override)) | {"seed": 0}
+    else:
+        assert plan.CELL.match(cell)[0] == "D-jitter"
 
 
 def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):

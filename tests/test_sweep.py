@@ -7,19 +7,20 @@ import socket
 from dataclasses import replace
 
 import pytest
-from conftest import TINY, composed, run, start
+from conftest import SMALL, TINY, composed, run, start
 
 from vgg.config import Trainer, UserError
 from vgg.process import clean_environment, launcher
 from vgg.runs import Run
 
 SHORT = (*TINY, "train_scale=S256", "data.epochs=1", "logger=csv")
+REST = f"{SMALL}-epochs1"  # of a run's name
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 SUBMITIT = ("hydra/launcher=submitit_local",)
 
 
 def finished(folder, *names) -> list[bool]:
-    return [Run.named(f"scenes/{name}", folder / "runs").finished for name in names]
+    return [Run.named(f"scenes/{name}{REST}", folder / "runs").finished for name in names]
 
 
 def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_end(scenes, tmp_path):
@@ -31,7 +32,7 @@ def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_
     assert "sweep: 4 jobs, 2 failed" in output
     assert "model=C data.width=0.0625: done" in output
     assert "model=D data.width=9: failed: data.width=9: should be less than or equal to 4" in output
-    epochs = (tmp_path / "runs/scenes/A-256/csv").glob("version_*")
+    epochs = (tmp_path / f"runs/scenes/A-256{REST}/csv").glob("version_*")
     assert len(list(epochs)) == 1, "the ancestor was trained twice"
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".sweep", "scenes"]
 
@@ -49,13 +50,13 @@ def test_jobs_of_submitit_are_as_those_of_joblib(scenes, tmp_path):
 
 def test_a_failing_cell_does_not_stop_the_others_and_the_same_sweep_again_does_what_is_missing(scenes, tmp_path):
     """Under the basic launcher; the weights of A cannot be written in a folder's place."""
-    (tmp_path / "runs/scenes/A-256/weights.pt").mkdir(parents=True)
+    (tmp_path / f"runs/scenes/A-256{REST}/weights.pt").mkdir(parents=True)
     sweep = ("model=A,A-LRN", f"data.root={scenes}", *SHORT, "-m")
     output = run(tmp_path, "train.py", *sweep, status=1)
     assert finished(tmp_path, "A-256", "A-LRN-256") == [False, True]
     assert "sweep: 2 jobs, 1 failed" in output
-    assert "model=A: failed: scenes/A-256 was not finished: could not write" in output
-    (tmp_path / "runs/scenes/A-256/weights.pt").rmdir()
+    assert f"model=A: failed: scenes/A-256{REST} was not finished: could not write" in output
+    (tmp_path / f"runs/scenes/A-256{REST}/weights.pt").rmdir()
     output = run(tmp_path, "train.py", *sweep)
     assert "epoch 1/1" not in output  # of A only the weights were to be written
     assert "sweep: 2 jobs, 0 failed" in output
@@ -67,7 +68,7 @@ def test_cells_of_a_sweep_with_two_ranks_are_trained_once_each(scenes, tmp_path)
     output = run(tmp_path, "train.py", "model=A,B", f"data.root={scenes}", *options, *ranks, "-m")
     assert output.count("epoch 1/1") == 2
     assert finished(tmp_path, "A-256", "B-256") == [True, True]
-    assert {path.name for path in (tmp_path / "runs/scenes").iterdir()} == {"A-256", "B-256"}
+    assert {path.name for path in (tmp_path / "runs/scenes").iterdir()} == {f"A-256{REST}", f"B-256{REST}"}
     assert "world" not in output
 
 
@@ -97,8 +98,8 @@ def test_torchrun_on_two_machines_trains_a_lineage(scenes, tmp_path):
     assert [machine.returncode for machine in machines] == [0, 0], "\n".join(outputs)
     assert finished(tmp_path, "A-256", "B-256") == [True, True]
     assert [output.count("epoch 1/1") for output in outputs] == [0, 2]
-    checked = json.loads((tmp_path / "runs/scenes/B-256/record.json").read_text())
-    assert checked["parent"] == "scenes/A-256"
+    checked = json.loads((tmp_path / f"runs/scenes/B-256{REST}/record.json").read_text())
+    assert checked["parent"] == f"scenes/A-256{REST}"
 
 
 def machine(**more) -> Trainer:

@@ -9,11 +9,11 @@ from vgg import plan
 from vgg.config import REPOSITORY, TrainConfig
 from vgg.runs import Run, run_name, typed
 
-QUICK = ("model=A", "train_scale=S256", "data.epochs=2", "trainer=cpu", "logger=csv", "tag=quick")
+QUICK = ("model=A", "train_scale=S256", "data.epochs=2", "trainer=cpu", "logger=csv")
 
 
 def run_at_hand(runs: Path = Path("runs")) -> Run:
-    """The demo's finished run, digits/D-jitter, where `make demo` left it; else digits/A-256-quick in `runs`.
+    """The demo's finished run, digits/D-jitter, where `make demo` left it; else digits/A-256-epochs2 in `runs`.
 
     That one is trained here if need be: two of A-256's seven epochs, a quarter of a minute. It is wrong more often
     than right.

@@ -11,7 +11,7 @@ from vgg.config import EvaluateConfig, TrainConfig, TrainScale, UserError, keys,
 from vgg.images import data_root
 from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
-from vgg.runs import Run, differences, option, parent_config, run_name, spoken
+from vgg.runs import SCALE_OPTIONS, Run, differences, option, parent_config, run_name, scale_option, spoken
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Step:
         return f"to train, from {self.parent.name}" + (f" of scale {scale:g}" if scale != self.cfg.data.scale else "")
 
 
-SCALES = ("S256", "S384", "jitter")  # the train_scale options
 # Of the options given on the command line, those that say which cell or what to do, and those of evaluate.py alone.
 REPLACED = {"task", "model", "train_scale", "layers", "ablation", "chain", "plan", "eval"}
 REPLACED |= keys(EvaluateConfig).keys() - keys(TrainConfig).keys()
@@ -48,18 +47,12 @@ def given() -> dict[str, str]:
     return {word.lstrip("+~").partition("=")[0].partition("@")[0]: word for word in words}
 
 
-def scale_option(name: str) -> str:
-    """The train_scale option of a run's name: 256 -> S256."""
-    return name if name == "jitter" else f"S{name}"
-
-
 def command(cfg: TrainConfig, script: str = "train.py") -> str:
     """The command for this cell: the one that was given, with another model, training scale and trained layers.
 
     Or for the named plan, which says its cells itself.
     """
     scale, name = cfg.train_scale, scale_option(cfg.train_scale.name)
-    name = name if name in SCALES else "S256"  # one of the user's own is told by its keys
     words = [f"model={cfg.model.name}", f"train_scale={name}"]
     usual = option("train_scale", name, TrainScale)
     words += [
@@ -116,15 +109,19 @@ def lineage(cfg: TrainConfig) -> list[Step]:
     return [*steps, Step(run, cfg, parent)]
 
 
+# A run's name without data and seed that fullmatches this differs from its options' defaults in nothing else.
 CELL = re.compile(
-    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>256|384|jitter)(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?(-loc-(?P<boxes>pcr|scr))?"
+    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>{'|'.join(SCALE_OPTIONS)})(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?(-loc-(?P<boxes>pcr|scr))?"
 )
 
 
 def scale_of(name: str) -> TrainScale | None:
     """The training scale that a run's name tells, with or without its data; None where it follows no cell's pattern."""
     found = CELL.match(name.rpartition("/")[2])
-    return found and option("train_scale", scale_option(found["scale"]), TrainScale)
+    if found is None:
+        return None
+    given = {key: int(value) for key, value in re.findall(r"-(smin|smax)(\d+)(?=-|$)", name)}
+    return replace(option("train_scale", scale_option(found["scale"]), TrainScale), **given)
 
 
 def cell_config(cfg: TrainConfig, cell: str) -> TrainConfig:
