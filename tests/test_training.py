@@ -9,12 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROUNDING, SMALL, TINY, composed, run, start, training_difference
+from PIL import Image
 from torch import nn
 
-from vgg import initialise, training, weights
+from vgg import initialise, plan, training, weights
 from vgg.callbacks import Checkpoints, FiniteLoss, Interrupted, Plateau
 from vgg.config import UserError
-from vgg.data import ImageData, TrainingCrops
+from vgg.data import CentreCrops, ImageData, TrainingCrops
+from vgg.images import list_folder
 from vgg.network import VGG
 from vgg.runs import Run
 
@@ -136,6 +138,23 @@ def test_a_finished_run_keeps_its_weights_record_and_curves_and_no_checkpoint(un
     assert content["run"] == NAME
 
 
+def test_the_last_validation_is_of_the_net_that_is_kept(uninterrupted, scenes):
+    made = Run.named(NAME, uninterrupted / "runs")
+    images, labels, _ = zip(*CentreCrops(list_folder(scenes / "val"), 32, 28, 0, 1), strict=True)
+    with torch.inference_mode():
+        scores = weights.load(made)[0](torch.stack(images).permute(0, 3, 1, 2).float())
+    validation, labels = made.record()["validation"], torch.tensor(labels)
+    assert validation["loss"] == pytest.approx(F.cross_entropy(scores, labels).item(), rel=1e-4)
+    answers = scores.argmax(1)
+    assert validation["most_frequent_answer"] == pytest.approx(100 * answers.bincount().max().item() / 37, rel=1e-5)
+    assert validation["top1_error"] == pytest.approx(100 * (answers != labels).float().mean().item(), rel=1e-5)
+    *_, last = (made.folder / "csv/version_0/metrics.csv").read_text().splitlines()
+    header = (made.folder / "csv/version_0/metrics.csv").read_text().splitlines()[0].split(",")
+    logged = dict(zip(header, last.split(","), strict=True))
+    for name in validation:
+        assert float(logged[f"val/{name}"]) == pytest.approx(validation[name])
+
+
 @pytest.mark.parametrize(
     ("number", "epoch_end"), [(signal.SIGKILL, True), (signal.SIGTERM, False), (signal.SIGINT, False)]
 )
@@ -193,7 +212,7 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
     assert not made.finished
     training.fit(made)
     assert made.finished
-    assert set(made.record()["validation"]) == {"top1_error", "top5_error"}
+    assert list(made.record()["validation"]) == ["top1_error", "top5_error", "loss", "most_frequent_answer"]
 
 
 def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from vgg.runs import Run
 
 A_JITTER = ("model=A", "train_scale=jitter", "chain=false", "trainer.workers=0", "data.epochs=3", *TINY)
 ORIGINS = dict.fromkeys(("weights_sha256", "command", "commit", "date", "versions"), "")  # of an evaluation
-LOGGED = ("train/loss", "train/top1_error", "train/top5_error", "val/top1_error", "val/top5_error", "lr")
+LOGGED = ("train/loss", "train/top1_error", "train/top5_error", "val/top1_error", "val/top5_error", "val/loss", "lr")
 
 
 def records(folder: Path) -> list[list[dict]]:

@@ -17,6 +17,7 @@ from vgg.files import write_whole
 from vgg.process import STOPPING
 from vgg.runs import spoken
 
+MEASURES = ("loss", "most_frequent_answer")  # of a classifier's validation, beside the errors
 DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
 
 
@@ -29,11 +30,12 @@ class Plateau(Callback):
     def __init__(self, patience: int):
         self.patience = patience
         self.best, self.waited, self.decreases, self.ended = math.inf, 0, 0, False
-        self.errors: dict[str, float] = {}  # of the last validation
+        self.errors: dict[str, float] = {}  # of the last validation; beside them MEASURES
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         shown = trainer.callback_metrics
-        self.errors = {f"{name}_error": float(shown[f"val/{name}_error"]) for name in module.accuracies}
+        names = [*(f"{name}_error" for name in module.accuracies), *(MEASURES if f"val/{MEASURES[0]}" in shown else ())]
+        self.errors = {name: float(shown[f"val/{name}"]) for name in names}
         self.adapt(trainer)
 
     def adapt(self, trainer: pl.Trainer) -> None:

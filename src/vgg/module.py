@@ -45,6 +45,10 @@ class Recipe(pl.LightningModule):
         """Count a batch of validation images in `accuracies`."""
         raise NotImplementedError
 
+    def measures(self) -> dict[str, Tensor]:
+        """What is logged of a validation beside the errors, over all ranks."""
+        return {}
+
     def on_fit_start(self) -> None:
         self.colours = self.data.colours().to(self.device)
         if not self.net.mean.any():  # random weights: no mean has come with them
@@ -81,6 +85,7 @@ class Recipe(pl.LightningModule):
         for name, accuracy in self.accuracies.items():  # over all ranks, every image once
             self.log(f"val/{name}_error", 100 * (1 - accuracy.compute()), prog_bar=True)
             accuracy.reset()
+        self.log_dict({f"val/{name}": value for name, value in self.measures().items()})
         if self.sums is not None:
             *sums, images = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
             self.log_dict({f"train/{name}": total / images for name, total in zip(self.shown, sums, strict=False)})
@@ -122,9 +127,22 @@ class Classifier(Recipe):
         errors = {"top1_error": 100 * (~right[:, 0]).float().mean(), "top5_error": 100 * (~right.any(1)).float().mean()}
         return F.cross_entropy(outputs, labels), errors
 
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.answers = torch.zeros(self.net.classes, device=self.device)  # how often each class was the most probable
+        self.val_loss = torch.zeros(1, device=self.device)
+
     def judge(self, outputs: Tensor, labels: Tensor) -> None:
         for accuracy in self.accuracies.values():
             accuracy.update(outputs, labels)
+        self.answers += outputs.argmax(1).bincount(minlength=self.net.classes)
+        self.val_loss += F.cross_entropy(outputs.float(), labels, reduction="sum")
+
+    def measures(self) -> dict[str, Tensor]:
+        """The mean loss, and in % how many images got the most frequent answer: at chance, often nearly all."""
+        sums = self.trainer.strategy.reduce(torch.cat([self.val_loss, self.answers]), reduce_op="sum")
+        images = sums[1:].sum()
+        return {"loss": sums[0] / images, "most_frequent_answer": 100 * sums[1:].max() / images}
 
 
 def channels_last(images: Tensor) -> Tensor:
