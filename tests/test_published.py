@@ -1,5 +1,7 @@
 """Published weights: formats made here, read back against independent forward passes."""
 
+import fcntl
+
 import cv2
 import numpy as np
 import pytest
@@ -118,9 +120,17 @@ def vgg11(tmp_path_factory):
     return net, path
 
 
-def test_torchvisions_weights_become_a_finished_run_with_torchvisions_own_scores(vgg11, tmp_path):
+def test_torchvisions_weights_become_a_finished_run_with_torchvisions_own_scores(vgg11, tmp_path, monkeypatch):
     oracle, path = vgg11
     cfg = composed("weights=torchvision", f"weights.path={path}", "model=A", f"dirs.runs={tmp_path}")
+
+    def save(run: Run, *arguments: object) -> str:
+        """While another process that wants the same weights waits."""
+        with (run.folder / ".lock").open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return weights.save(run, *arguments)
+
+    monkeypatch.setattr(published, "save", save)
     made = published.imported(cfg)
     assert made == Run.named("torchvision/A", tmp_path)
     assert made.record()["source_sha256"] == published.sha256_of_file(path)

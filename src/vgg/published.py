@@ -252,11 +252,18 @@ def imported(cfg: TrainConfig) -> Run:
     Raises UserError where a file on disk is not the one that the run was written from.
     """
     run = Run.named(f"{cfg.weights.source}/{cfg.model.name}", cfg.dirs.runs)
+    with run.lock():
+        write_if_missing(run, cfg)
+    return run
+
+
+def write_if_missing(run: Run, cfg: TrainConfig) -> None:
+    """The work of `imported`, of one process at a time."""
     if run.finished:
         if cfg.weights.path is not None:
             known, now = run.record()["source_sha256"], sha256_of_file(Path(cfg.weights.path))
             require(known == now, f"{run.folder} was made from another file than {cfg.weights.path}: remove the folder")
-        return run
+        return
     state, path = read(cfg.weights.source, cfg.model.name, cfg.weights.path)
     classes = outputs(state, cfg.model.name)
     own = replace(
@@ -271,7 +278,6 @@ def imported(cfg: TrainConfig) -> Run:
     run.update_record(source=path.name, source_sha256=sha256_of_file(path))
     save(run, net, class_names(classes))
     print(f"{run.name}: {classes} classes, from {path}, sha256 {run.record()['source_sha256'][:16]}…", flush=True)
-    return run
 
 
 def sha256_of_file(path: Path) -> str:
