@@ -22,7 +22,7 @@ from vgg.nets import NOT_DENSE, OF_TABLE_1, PUBLISHED
 from vgg.posteriors import Key
 from vgg.process import run_fresh
 from vgg.runs import Run, identity, run_name
-from vgg.scales import multi_scale, single_scale
+from vgg.scales import PAPER_CROP, multi_scale, single_scale
 
 # Identity keys that say something of the images to score and how, here.
 OF_EVALUATION = {"task", "trainer.precision", "data.name", "data.form", "data.classes", "data.mirror"}
@@ -104,7 +104,13 @@ def scales_for(cfg: EvaluateConfig, scale: TrainScale) -> list[int]:
     if cfg.test_scale.q is not None:
         return list(cfg.test_scale.q)
     rule = {"single": single_scale, "multi": multi_scale}[cfg.test_scale.rule]
-    return list(rule(scale.smin, scale.smax))
+    scales = list(rule(scale.smin, scale.smax))
+    require(
+        min(scales) >= PAPER_CROP,
+        f"test_scale={cfg.test_scale.rule} is Q = {', '.join(map(str, scales))} for a net of S = {scale.smin}, and Q = "
+        f"{min(scales)} is smaller than the {PAPER_CROP} crop: test_scale.q=[…] names others",
+    )
+    return scales
 
 
 def arrays_of(cfg: EvaluateConfig, run: Run, images: Listing) -> list[Array]:
