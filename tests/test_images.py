@@ -171,3 +171,19 @@ def test_another_archive_than_the_published_one_is_refused(served, tmp_path):
     with pytest.raises(UserError, match="could not fetch"):
         download_imagenette(tmp_path / "cache" / "imagenette2-160")
     assert not (tmp_path / "cache" / "imagenette2-160").exists()
+
+
+def test_the_content_sum_is_of_every_byte_and_of_nothing_else(root, tmp_path_factory, monkeypatch):
+    images = list_folder(root)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "set"
+    shutil.copytree(root, elsewhere)
+    assert list_folder(elsewhere).content == images.content
+    (elsewhere / "bee/2.png").rename(elsewhere / "bee/9.png")  # the same bytes in another order
+    assert list_folder(elsewhere).content != images.content
+    changed = bytearray(images.path(5).read_bytes())
+    changed[-1] ^= 1
+    images.path(5).write_bytes(changed)
+    assert list_folder(root).content != images.content
+    assert list_folder(root).sha256 == images.sha256
+    monkeypatch.setattr("vgg.images.CONTENT_SAMPLE", 0)
+    assert list_folder(root).content == list_folder(elsewhere).content

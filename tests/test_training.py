@@ -1,10 +1,13 @@
+import itertools
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -65,7 +68,7 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
     colours = data.colours()
     net.mean.copy_(colours.mean)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.005, momentum=0.9, weight_decay=5e-4)
-    order = __import__("numpy").random.default_rng([cfg.seed, 0]).permutation(84)
+    order = np.random.default_rng([cfg.seed, 0]).permutation(84)
     crops = TrainingCrops(data.train, cfg)
     for indices in order.reshape(2, 42):
         items = [crops[0, int(index)] for index in indices]
@@ -262,6 +265,66 @@ def test_other_images_under_a_started_run_are_refused(scenes, tmp_path):
     for what in data.sums():
         with pytest.raises(UserError, match=f"the {what} of scenes are not the ones"):
             data.load_state_dict({"sha256": data.sums() | {what: "of others"}})
+
+
+def folder_of_photos(root: Path, classes: tuple[str, ...], shade: int) -> Path:
+    """data.root=root with 4 photos a class and split, of equal sizes whatever the shade."""
+    for number, (split, name) in enumerate(itertools.product(("train", "val"), classes)):
+        (root / split / name).mkdir(parents=True)
+        for photo in range(4):
+            levels = np.random.default_rng([number, photo]).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+            Image.fromarray(levels ^ np.uint8(shade)).save(root / split / name / f"{photo}.png", compress_level=0)
+    return root
+
+
+def test_a_finished_run_is_of_its_images_and_another_folder_of_the_same_name_is_refused(tmp_path):
+    classes = ("ant", "bee", "cat")
+    first = folder_of_photos(tmp_path / "a/photos", classes, 0)
+    options = ("model=A", "train_scale=S256", "data.epochs=1", *TINY, "logger=csv", "trainer.workers=0")
+    options = (*options, f"dirs.runs={tmp_path / 'runs'}", f"dirs.cache={tmp_path / 'cache'}")
+    cfg = composed(*options, f"data.root={first}")
+    (step,) = plan.lineage(cfg)
+    with step.run.lock():
+        step.run.prepare(cfg, None)
+        step.run.keep_images(plan.images_of(cfg))
+        training.fit(step.run)
+    record = step.run.record()
+    assert record["classes"] == list(classes)
+    assert record["images"]["train"] == list_folder(first / "train").described()
+    assert record["images"]["val"]["images"] == 12
+    assert plan.lineage(cfg)[0].run.finished
+    moved = tmp_path / "moved/photos"
+    shutil.copytree(first, moved)
+    plan.lineage(composed(*options, f"data.root={moved}"))
+
+    others = folder_of_photos(tmp_path / "b/photos", classes, 255)  # of the same names and sizes
+    assert list_folder(others / "train").sha256 == record["images"]["train"]["sha256"]
+    with pytest.raises(UserError, match=rf"{first}.*{others}.*are others, of the same names and sizes.*data.name=NAME"):
+        plan.lineage(composed(*options, f"data.root={others}"))
+    child = ("model=B", "data.lr=0.005")  # which would start from A's layers
+    with pytest.raises(UserError, match=rf"photos/A-256.*{first}.*{others}"):
+        plan.lineage(composed(*options, *child, f"data.root={others}"))
+    two = folder_of_photos(tmp_path / "c/photos", classes[:2], 0)
+    with pytest.raises(UserError, match=rf"{first}/train \(12\).*{two}/train \(8\) are others\. Give"):
+        plan.lineage(composed(*options, f"data.root={two}"))
+    shutil.rmtree(moved)
+    plan.lineage(composed(*options, f"data.root={moved}"))  # a finished run needs no images
+
+
+def test_net_as_layers_leave_fc8_random_where_the_classes_are_others(uninterrupted, scenes, tmp_path, capsys):
+    options = [option.replace("model=A", "model=B") for option in A_256]
+    cfg = composed(*options, f"data.root={scenes}", f"dirs.runs={uninterrupted / 'runs'}")
+    child = Run.named("scenes/B-256-child", uninterrupted / "runs")
+    child.prepare(cfg, Run.named(NAME, uninterrupted / "runs"))
+    classes = tuple("0123456789")
+    same, other = (training.initial_net(cfg, child, names) for names in (classes, (*classes[:9], "ten")))
+    source, _ = weights.load(Run.named(NAME, uninterrupted / "runs"))
+    assert torch.equal(same.fc8.weight, source.fc8.weight)
+    assert not torch.equal(other.fc8.weight, source.fc8.weight)
+    assert torch.equal(other.fc7.weight, source.fc7.weight)
+    shown = capsys.readouterr().out
+    assert shown.count("are others, its outputs are not taken") == 1
+    assert "conv5_2, fc8\n" in shown
 
 
 def test_bf16_trains_and_16_is_refused_on_a_cpu_instead_of_becoming_bf16(scenes, tmp_path):

@@ -229,7 +229,7 @@ class ImageData(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """On one rank: the colours, computed once for these images and kept beside the run."""
         published = self.cfg.data.form == "imagenet"
-        name = f"{self.train.sha256[:32]}-{'published' if published else 'measured'}-mean.pt"
+        name = f"{self.train.sha256[:16]}-{self.train.content[:16]}-{'published' if published else 'measured'}-mean.pt"
         cached = Path(self.cfg.dirs.cache) / "colours" / name
         if not cached.exists():
             found = training_colours(self.train, IMAGENET_MEAN if published else None)

@@ -8,9 +8,13 @@ import stat
 import tarfile
 from array import array
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from vgg import digits
 from vgg.config import Data, EvaluateConfig, UserError, require
@@ -21,6 +25,8 @@ ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
 # What file systems, cameras, sync and archive programs leave beside images; hidden files are left out as well.
 LEFT_BEHIND = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx", "system volume information", "lost+found"}
 LEFT_BEHIND |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+CONTENT_SAMPLE = 10_000  # images at most whose bytes are compared, as many as the colours are computed on
+READERS = 16  # threads that read them
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
 
 
@@ -88,6 +94,24 @@ class Listing:
         """Of the names and sizes: tells whether an array of posteriors is about these images, wherever they lie."""
         rows = json.dumps([self.classes, list(zip(self.files, self.sizes, strict=True))])
         return hashlib.sha256(rows.encode()).hexdigest()
+
+    @cached_property
+    def content(self) -> str:
+        """Of the bytes of all images, or of a fixed sample of `CONTENT_SAMPLE`: tells same-sized photos apart."""
+
+        def digest(index: int) -> bytes:
+            try:
+                return hashlib.blake2b(self.read(index)).digest()
+            except OSError:  # training names the file and goes on without it
+                return b""
+
+        sample = np.random.default_rng(0).permutation(len(self))[:CONTENT_SAMPLE]
+        with ThreadPoolExecutor(READERS) as pool:
+            return hashlib.blake2b(b"".join(pool.map(digest, sample.tolist())), digest_size=16).hexdigest()
+
+    def described(self) -> dict[str, Any]:
+        """What a record keeps of these images."""
+        return {"folder": str(self.root), "images": len(self), "sha256": self.sha256, "content": self.content}
 
 
 def is_left_out(name: str) -> bool:

@@ -1,14 +1,16 @@
 """A plan is the set of runs a goal needs, parents first. Finished runs are skipped, interrupted ones resumed."""
 
+import json
 import re
 import shlex
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from vgg.config import EvaluateConfig, TrainConfig, TrainScale, UserError, keys, require, short
-from vgg.images import data_root
+from vgg.config import Data, EvaluateConfig, TrainConfig, TrainScale, UserError, keys, require, short
+from vgg.images import Listing, data_root, listing
 from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
 from vgg.runs import SCALE_OPTIONS, Run, differences, option, parent_config, run_name, scale_option, spoken
@@ -69,11 +71,35 @@ def command(cfg: TrainConfig, script: str = "train.py") -> str:
     return shlex.join(["python", script, *words])
 
 
+@cache
+def listed(data: str, cache: Path) -> dict[str, Listing]:
+    """Split -> its images, listed once a command; `data` is the option in JSON."""
+    return {split: listing(Data(**json.loads(data)), cache, split) for split in ("train", "val")}
+
+
+def images_of(cfg: TrainConfig) -> dict[str, Listing]:
+    """Split -> the images that the configuration names."""
+    return listed(json.dumps(asdict(cfg.data)), Path(cfg.dirs.cache))
+
+
+def refuse_other_images(run: Run, cfg: TrainConfig) -> None:
+    """Of a finished run, where the configuration's images are on this machine."""
+    if "images" not in run.record():
+        return
+    try:
+        images = images_of(replace(cfg, data=replace(cfg.data, download=False)))
+    except UserError as error:
+        print(f"{run.name}: its images are not compared: {error}")
+        return
+    run.refuse_other_images(images)
+
+
 def lineage(cfg: TrainConfig) -> list[Step]:
     """The run of this configuration and the runs it starts from, parents first; a finished run needs no parents."""
     run = Run.named(run_name(cfg), cfg.dirs.runs)
     if run.finished:
         run.refuse_another(cfg)
+        refuse_other_images(run, cfg)
         return [Step(run, cfg, None)]
     if cfg.weights.source is not None:
         from vgg.published import imported  # which imports torch
@@ -97,6 +123,7 @@ def lineage(cfg: TrainConfig) -> list[Step]:
         return [Step(run, cfg, None)]
     parent = Run.named(run_name(start), cfg.dirs.runs)
     if parent.finished:
+        refuse_other_images(parent, start)
         if different := differences(parent.config(), start):
             print(f"{run.name}: its parent {parent.name} is taken as it is, though\n  " + "\n  ".join(different))
         return [Step(parent, start, None), Step(run, cfg, parent)]
@@ -250,6 +277,7 @@ def train_step(step: Step) -> None:
             step.run.refuse_another(step.cfg)
             return
         step.run.prepare(step.cfg, step.parent)
+        step.run.keep_images(images_of(step.cfg))
         status = run_fresh("fit", step.run.folder, how, keep_open=(descriptor,))
     if step.run.finished:
         return

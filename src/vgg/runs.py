@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from vgg import paths
 from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, TrainScale, UserError, no_option, require, short
 from vgg.files import flock, write_whole
+from vgg.images import Listing
 
 # What may change within a run's name: the machine's part, paths, and what only names the run.
 NOT_IDENTITY = (
@@ -301,6 +302,27 @@ class Run:
                 f"{self.name} was started with another configuration:\n  "
                 + "\n  ".join(different)
                 + f"\ngive the new one a name of its own with tag=NAME, or remove {self.folder}"
+            )
+
+    def keep_images(self, images: dict[str, Listing]) -> None:
+        """Record what it is trained and validated on; refuse other images than it was started with."""
+        self.refuse_other_images(images)
+        self.update_record(
+            images={split: listed.described() for split, listed in images.items()},
+            classes=list(images["train"].classes),
+        )
+
+    def refuse_other_images(self, images: dict[str, Listing]) -> None:
+        """Raise UserError, naming both folders, where training or validation images are not those of its record."""
+        for split, known in self.record().get("images", {}).items():
+            now = images[split].described()
+            differ = [what for what in ("sha256", "content") if what in known and known[what] != now[what]]
+            require(
+                not differ,
+                f"{self.name} has its {split} images from {known['folder']} ({known['images']:,}); those in "
+                f"{now['folder']} ({now['images']:,}) are others"
+                + ("" if "sha256" in differ else ", of the same names and sizes")
+                + ". Give them a name of their own with data.name=NAME, or the run one with tag=NAME",
             )
 
     def prepare(self, cfg: TrainConfig, parent: "Run | None") -> None:

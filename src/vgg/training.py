@@ -33,11 +33,12 @@ def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network
     layers = [name for name, _ in net.named_children()]
     boxes = cfg.task == "localisation"
     whole = boxes or cfg.train_scale.parent or cfg.init.parent or cfg.weights.source  # otherwise net A's layers
+    odd = {name for name, _ in source.named_children()} ^ set(layers)
     if not whole:
         layers = list(initialise.A_LAYERS)
-    elif odd := {name for name, _ in source.named_children()} ^ set(layers):
+    elif odd:
         raise UserError(f"{run.name} cannot start from {parent.name}: only one of them has {', '.join(sorted(odd))}")
-    elif boxes or not weights.same_outputs(source_classes, classes):
+    if boxes or not weights.same_outputs(source_classes, classes):
         layers.remove(net.classifier[-1])
     try:
         copied = initialise.copy_layers(net, source.state_dict(), layers)
@@ -45,6 +46,8 @@ def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network
         raise UserError(f"{run.name} cannot start from {parent.name}: {error}") from error
     if whole:
         net.mean.copy_(source.mean)
+    if not boxes and net.classifier[-1] not in copied:
+        print(f"{run.name}: the classes of {parent.name} are others, its outputs are not taken", flush=True)
     fresh = [name for name, _ in net.named_children() if name not in copied]
     print(f"{run.name}: from {parent.name} {', '.join(copied)}; random: {', '.join(fresh) or 'none'}", flush=True)
     return net
