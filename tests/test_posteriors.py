@@ -7,11 +7,11 @@ from conftest import composed
 from vgg import results
 from vgg.config import UserError
 from vgg.images import list_folder
-from vgg.posteriors import Key, correct, interval, left_out, load, mean, read, save
+from vgg.posteriors import Key, correct, interval, left_out, load, mean, origin, read, save
 from vgg.runs import Run
 
-KEY = Key("w" * 64, "i" * 64, "dense", 256, "last", False, "32-true")
-OTHER = Key("v" * 64, "j" * 64, "multicrop", 384, "first", True, "bf16-mixed", "other")
+KEY = Key("w" * 64, "i" * 64, "dense", 256, "last", False, True, "32-true")
+OTHER = Key("v" * 64, "j" * 64, "multicrop", 384, "first", True, False, "bf16-mixed", "other")
 
 
 def rows(images: int, classes: int, seed: int = 0) -> np.ndarray:
@@ -163,6 +163,33 @@ def test_an_array_that_leaves_out_an_image_that_can_be_read_by_now_is_computed_a
     images.path(3).write_bytes(b"no image")
     results.compute_missing(composed(evaluate=True), [array], images)
     assert len(asked) == 1
+
+
+def test_an_array_of_other_photos_with_the_same_names_and_sizes_is_computed_again(root, monkeypatch):
+    images, asked = list_folder(root), []
+    array = results.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
+    monkeypatch.setattr(results, "compute", lambda cfg, run, tasks: asked.extend(tasks))
+    known = {"content": images.content, "device": "cpu", "precision": "32-true"}
+    save(array.path, rows(len(images), 3), np.ones(len(images), dtype=bool), known)
+    assert origin(array.path) == known
+    results.compute_missing(composed(evaluate=True), [array], images)
+    assert not asked
+    content = images.path(3).read_bytes()
+    images.path(3).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    changed = images.subset(list(range(len(images))))
+    assert changed.sha256 == images.sha256
+    results.compute_missing(composed(evaluate=True), [array], changed)
+    assert len(asked) == 1
+    save(array.path, rows(len(images), 3), np.ones(len(images), dtype=bool))  # as they were kept before
+    results.compute_missing(composed(evaluate=True), [array], changed)
+    assert len(asked) == 1
+
+
+def test_test_scales_below_the_crop_are_refused_naming_the_option():
+    cfg = composed("test_scale=multi", "train_scale.smin=224", "train_scale.smax=224", evaluate=True)
+    with pytest.raises(UserError, match=r"Q = 192, 224, 256 .* 192 is smaller than the 224 crop: test_scale\.q"):
+        results.scales_for(cfg, cfg.train_scale)
+    assert results.scales_for(composed("test_scale.q=[224,256]", evaluate=True), cfg.train_scale) == [224, 256]
 
 
 def test_published_weights_that_are_not_here_yet_are_named_with_what_fetches_them(tmp_path):

@@ -231,6 +231,11 @@ def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, 
     parts = trained(tmp_path / "parts", *options)
     assert training_difference(parts, whole) < ROUNDING
     assert parts.record()["epochs"] == 2
+    first, then = parts.record()["trained_with"]
+    assert (first["micro_batch"], then["micro_batch"], first["devices"]) == (4, 8, 1)
+    assert whole.record()["trained_with"] == [then]
+    assert torch.__version__.startswith(then["versions"]["torch"])
+    assert then["device"].startswith("cpu (")
 
 
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):

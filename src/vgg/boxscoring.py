@@ -5,6 +5,7 @@ class' rank at that scale by its best cell, from 0.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -69,20 +70,20 @@ class BoxScoring(pl.LightningModule):
         save(path, self.found, len(self.classes))
 
     @staticmethod
-    def merge(shards: list[Path], path: Path) -> None:
+    def merge(shards: list[Path], path: Path, origin: dict[str, Any] | None = None) -> None:
         """One file from the ranks' images."""
         found: dict[int, np.ndarray] = {}
         for shard in shards:
             rows = load(shard)
             found |= {index: own for index, own in enumerate(rows) if len(own)}
-        save(path, found, len(rows))
+        save(path, found, len(rows), origin)
 
 
-def save(path: Path, found: dict[int, np.ndarray], images: int) -> None:
+def save(path: Path, found: dict[int, np.ndarray], images: int, origin: dict[str, Any] | None = None) -> None:
     """Keep the candidates (cells, L, 6) of each image; images without any cannot be read."""
     counts = np.array([len(found.get(index, ())) for index in range(images)])
     rows = [found[index] for index in sorted(found)]
-    posteriors.save(path, np.concatenate(rows) if rows else np.zeros((0, 1, 6), np.float32), counts)
+    posteriors.save(path, np.concatenate(rows) if rows else np.zeros((0, 1, 6), np.float32), counts, origin)
 
 
 def load(path: Path) -> list[np.ndarray]:

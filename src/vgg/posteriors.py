@@ -3,6 +3,7 @@
 Every row of Tables 3 to 6 is the mean of some such arrays: several scales, multi-crop & dense, several nets.
 """
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -41,10 +42,13 @@ def cached(cache: Path, key: dict[str, Any]) -> Path:
     return cache / "posteriors" / f"{digest[:32]}.npz"
 
 
-def save(path: Path, rows: np.ndarray, covered: np.ndarray) -> None:
-    """Keep an array: rows (images, classes) float32; covered (images,) says which rows were computed."""
+def save(path: Path, rows: np.ndarray, covered: np.ndarray, origin: dict[str, Any] | None = None) -> None:
+    """Keep an array: rows (images, classes) float32; covered (images,) says which rows were computed.
+
+    `origin` says what computed it: versions, device and precision, and `content`, the sum of the images' bytes.
+    """
     with write_whole(path) as file:
-        np.savez(file, rows=rows, covered=covered)
+        np.savez(file, rows=rows, covered=covered, origin=json.dumps(origin or {}))
 
 
 def read(path: Path, *names: str) -> tuple[np.ndarray, ...]:
@@ -54,6 +58,13 @@ def read(path: Path, *names: str) -> tuple[np.ndarray, ...]:
             return tuple(file[name] for name in names or ("rows", "covered"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged or gone: remove it and run the same command again") from error
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """What computed the array in this file, as it was saved; empty for one that is older than that."""
+    with contextlib.suppress(UserError):  # lacks it; a damaged file is refused where its rows are read
+        return json.loads(str(read(path, "origin")[0]))
+    return {}
 
 
 def left_out(path: Path) -> list[int]:

@@ -158,10 +158,13 @@ def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str
 
 
 def is_missing(array: Array, images: Listing) -> bool:
-    """Whether it is not stored, or leaves out an image that can be read by now: a disk has its moments."""
-    return not array.path.is_file() or any(
-        why_unreadable(images, index) is None for index in posteriors.left_out(array.path)
-    )
+    """Whether it is not stored, or is of other images with the same names and sizes.
+
+    Or leaves out an image that can be read by now: a disk has its moments.
+    """
+    if not array.path.is_file() or posteriors.origin(array.path).get("content", images.content) != images.content:
+        return True
+    return any(why_unreadable(images, index) is None for index in posteriors.left_out(array.path))
 
 
 def compute_missing(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -> None:

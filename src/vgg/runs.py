@@ -271,6 +271,12 @@ class Run:
         with write_whole(self.folder / "record.json") as file:
             file.write(json.dumps(self.record() | items, indent=1).encode())
 
+    def add_setting(self, setting: dict[str, Any], resumed: bool) -> None:
+        """Record what trains from now on, after what has trained it until now if that is another."""
+        before = self.record().get("trained_with", []) if resumed else []
+        if before[-1:] != [setting]:
+            self.update_record(trained_with=[*before, setting])
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[int]:
         """Hold the run against other processes; the file descriptor is passed on to the process that trains.

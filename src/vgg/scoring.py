@@ -3,6 +3,7 @@
 import contextlib
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from vgg.pictures import UNREADABLE, Picture
 from vgg.ranks import together
 from vgg.runs import Run, typed
 from vgg.scales import real_pixels
+from vgg.software import device_name, versions
 from vgg.training import lightning_trainer
 from vgg.transforms import rescale, rescaled_size
 
@@ -101,13 +103,13 @@ class Scoring(pl.LightningModule):
         posteriors.save(path, self.rows, self.covered)
 
     @staticmethod
-    def merge(shards: list[Path], path: Path) -> None:
+    def merge(shards: list[Path], path: Path, origin: dict[str, Any] | None = None) -> None:
         """One array from the ranks' rows."""
         rows, covered = posteriors.read(shards[0])
         for shard in shards[1:]:
             more, mask = posteriors.read(shard)
             rows[mask], covered[mask] = more[mask], True
-        posteriors.save(path, rows, covered)
+        posteriors.save(path, rows, covered, origin)
 
 
 def score(request: Path) -> None:
@@ -149,7 +151,9 @@ def score(request: Path) -> None:
             scoring.save(shards[trainer.global_rank])
             trainer.strategy.barrier()
             if trainer.is_global_zero:
-                scoring.merge(shards, Path(task.path))
+                origin = {"versions": versions(), "device": device_name(trainer.strategy.root_device)}
+                origin |= {"precision": cfg.trainer.precision, "content": images.content}
+                scoring.merge(shards, Path(task.path), origin)
             trainer.strategy.barrier()
             if not cfg.data.skip_corrupt and posteriors.left_out(Path(task.path)):
                 break

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,11 +15,13 @@ from vgg.callbacks import Bar, Checkpoints, EpochLines, FiniteLoss, Plateau, Ste
 from vgg.config import TrainConfig, Trainer, UserError, require
 from vgg.curves import Curves, ExampleCrops
 from vgg.data import ImageData
+from vgg.lines import commit
 from vgg.localisation import BoxData, BoxPredictor
 from vgg.module import Classifier
 from vgg.network import Network
 from vgg.ranks import together
 from vgg.runs import Run
+from vgg.software import device_name, versions
 
 
 def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network:
@@ -108,6 +111,19 @@ def accumulation(cfg: TrainConfig, ranks: int) -> int:
     return share // (micro_batch or share)
 
 
+def setting(cfg: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
+    """What trains, beside the configuration. Last bits depend on it, and batch normalisation on the micro-batch."""
+    devices = trainer.world_size
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "device": device_name(trainer.strategy.root_device),
+        "devices": devices,
+        "micro_batch": cfg.data.batch // devices // trainer.accumulate_grad_batches,
+        "compile": cfg.trainer.compile,
+    }
+
+
 def fit(run: Run) -> None:
     """Train or resume this run until it is finished. The same call again goes on where it stopped."""
     folder, cfg = run.folder, run.config()
@@ -141,6 +157,8 @@ def fit(run: Run) -> None:
     net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
     if cfg.trainer.compile:
         net.compile()  # in place: a compiled copy would give the weights other names
+    if trainer.is_global_zero:
+        run.add_setting(setting(cfg, trainer), checkpoint is not None)
     share = cfg.data.batch // trainer.world_size // trainer.accumulate_grad_batches
     with together(trainer, f"lower trainer.micro_batch, now {share}, which changes no step's batch"):
         try:
