@@ -21,6 +21,8 @@ from vgg.images import Listing, list_folder
 from vgg.pictures import Picture
 from vgg.runs import Run, typed
 
+Weights = dict[str, torch.Tensor]
+
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
 SMALL = "-scale0.125-width0.03125-batch8"  # TINY's part of a run's name, between its cell and the epochs
 TINY = ("data=folder", "data.width=0.03125", "data.scale=0.125", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
@@ -103,18 +105,22 @@ def scoring_here() -> Iterator[None]:
 ROUNDING = 0.01  # of what a training changed. A step too many or too few of twenty is five times as much.
 
 
-def training_difference(one: Run, other: Run) -> float:
-    """The difference of two trainings from one draw, as a part of what they changed: the largest of all tensors'.
+def difference(one: Weights, other: Weights, drawn: Weights) -> float:
+    """Of two nets trained from the weights `drawn`, as a part of what training changed: the largest of all tensors'.
 
-    The sums of other micro-batches or devices differ in their last bits. Where that breaks a tie of a pool or of a
-    ReLU, a gradient differs by much more, at one unit of one image: weights cannot be compared number by number, and
-    only at a learning rate so low that such differences do not grow.
+    The sums of other micro-batches, devices or memory formats differ in their last bits. Where that breaks a tie of a
+    pool or of a ReLU, a gradient differs by much more, at one unit of one image: weights cannot be compared number by
+    number, and only at a learning rate so low that such differences do not grow.
     """
+    return max(float((one[key] - other[key]).norm() / (other[key] - drawn[key]).norm()) for key in drawn)
+
+
+def training_difference(one: Run, other: Run) -> float:
+    """The same of two finished runs of one seed."""
     cfg = one.config()
     start = weights.build(cfg, len(one.record()["classes"]))
     initialise.draw(start, cfg.init.draw, cfg.seed)
-    first, second, drawn = (net.state_dict() for net in (weights.load(one)[0], weights.load(other)[0], start))
-    return max(float((first[key] - second[key]).norm() / (second[key] - drawn[key]).norm()) for key in drawn)
+    return difference(*(net.state_dict() for net in (weights.load(one)[0], weights.load(other)[0], start)))
 
 
 def decode(path: Path) -> Image.Image:
