@@ -157,7 +157,7 @@ def test_only_what_may_end_otherwise_is_said_to_go_on(error, status, last, tmp_p
     [
         (),
         ("model=B", "train_scale=S384", "layers=fc", "data.lr=0.1", "seed=2"),
-        ("train_scale=S256", "train_scale.name=320", "train_scale.smin=320", "train_scale.smax=320"),
+        ("train_scale=S256", "train_scale.smin=320", "train_scale.smax=320"),
         ("train_scale=jitter", "train_scale.smin=224", "chain=false"),
         ("tag=my net", "data=folder", "data.root=/some photos/of $HOME"),
         ("task=localisation", "train_scale=S384", "localisation.boxes=scr"),
@@ -227,7 +227,7 @@ def stored(tmp_path, monkeypatch):
     """runs/ with digits/D-jitter and digits/E-jitter, as good as finished."""
     for model in "DE":
         made = Run.named(f"digits/{model}-jitter", tmp_path / "runs")
-        made.prepare(composed(f"model={model}", "data.lr=0.02", "data.width=0.5"), None)
+        made.prepare(composed(f"model={model}"), None)
         made.weights.touch()
     return tmp_path / "runs"
 
@@ -235,16 +235,19 @@ def stored(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("model.ceil_mode=true",), "model.ceil_mode=true, but digits/D-jitter has model.ceil_mode=false"),
-        (("data.width=0.25",), "data.width=0.25, but digits/D-jitter has data.width=0.5"),
-        (("init.parent=x/D-256",), "init.parent=x/D-256, but digits/D-jitter has init.parent=null"),
+        (
+            ("runs=[D-jitter]", "model.ceil_mode=true"),
+            "model.ceil_mode=true, but digits/D-jitter has model.ceil_mode=false",
+        ),
+        (("runs=[D-jitter]", "data.width=0.25"), "data.width=0.25, but digits/D-jitter has data.width=0.0625"),
+        (("runs=[D-jitter]", "init.parent=x/D-256"), "init.parent=x/D-256, but digits/D-jitter has init.parent=null"),
         (("runs=[D-jitter]", "init=std001"), "init.draw=std001, but digits/D-jitter has init.draw=glorot"),
         (("runs=[D-jitter]", "init.from_a=false"), "init.from_a=false, but digits/D-jitter has init.from_a=true"),
         (("runs=[D-jitter,E-jitter]", "model=D"), "model.name=D, but digits/E-jitter has model.name=E"),
         (("runs=[E-jitter]", "model=E", "seed=2"), "seed=2, but digits/E-jitter has seed=1"),
         (
-            ("data.lr=1", "optimizer.momentum=0.8"),
-            "data.lr=1.0, but digits/D-jitter has data.lr=0.02\n"
+            ("runs=[D-jitter]", "data.lr=1", "optimizer.momentum=0.8"),
+            f"data.lr=1.0, but digits/D-jitter has data.lr={composed().data.lr:g}\n"
             "optimizer.momentum=0.8, but digits/D-jitter has optimizer.momentum=0.9",
         ),
     ],
@@ -259,7 +262,7 @@ def test_options_that_contradict_the_evaluated_run_are_refused_naming_both(words
 @pytest.mark.parametrize(
     "words",
     [
-        ("model=D", "data.lr=0.02", "trainer.precision=bf16-mixed", "eval=fused", "ceil_mode=true"),
+        ("model=D", "trainer.precision=bf16-mixed", "eval=fused", "ceil_mode=true"),
         ("runs=[digits/D-jitter]", "data=folder", "data.root=/photos", "data.classes=3", "data.name=photos"),
         ("runs=[digits/D-jitter]", "task=transfer", "data=voc", "data.root=/VOC2007"),
     ],
