@@ -269,7 +269,6 @@ def test_a_damaged_record_is_named(content, tmp_path):
             "train_scale.parent=foo: there is no such option, choose one of S256, ",
         ),
         (("train_scale.parent=s384",), "did you mean train_scale.parent=S384?"),
-        (("train_scale=S384", "train_scale.parent=jitter"), "digits/D-384 would start from itself"),
         (("model=D", "train_scale=S256", "layers=fc"), "layers=fc: the convolutions of digits/D-256-fc are random"),
         (("model=A", "train_scale=S256", "layers=fc"), "layers=fc: the convolutions of digits/A-256-fc are random"),
     ],
@@ -277,6 +276,16 @@ def test_a_damaged_record_is_named(content, tmp_path):
 def test_a_lineage_that_cannot_be_is_refused(overrides, message, tmp_path):
     with pytest.raises(UserError, match=re.escape(message)):
         plan.lineage(composed(*overrides, f"dirs.runs={tmp_path}"))
+
+
+def test_a_scale_from_another_parent_has_a_name_of_its_own_and_never_starts_from_itself(tmp_path):
+    names = [
+        step.run.name
+        for step in plan.lineage(composed("train_scale=S384", "train_scale.parent=jitter", f"dirs.runs={tmp_path}"))
+    ]
+    assert names == [
+        f"digits/{name}" for name in ("A-256", "D-256", "D-384", "D-jitter", "D-384-train_scale.parentjitter")
+    ]
 
 
 def test_data_folder_without_a_root_is_refused():

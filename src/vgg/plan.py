@@ -128,12 +128,7 @@ def lineage(cfg: TrainConfig) -> list[Step]:
             print(f"{run.name}: its parent {parent.name} is taken as it is, though\n  " + "\n  ".join(different))
         return [Step(parent, start, None), Step(run, cfg, parent)]
     require(cfg.chain, f"{run.name} starts from {parent.name}, which is not trained. Train it:\n  {command(start)}")
-    steps = lineage(start)
-    require(
-        all(step.run.name != run.name for step in steps),
-        f"train_scale.parent={cfg.train_scale.parent}: {run.name} would start from itself",
-    )
-    return [*steps, Step(run, cfg, parent)]
+    return [*lineage(start), Step(run, cfg, parent)]
 
 
 # A run's name without data and seed that fullmatches this differs from its options' defaults in nothing else.
