@@ -88,10 +88,10 @@ def test_pcr_has_a_box_for_each_class_and_scr_one_for_all():
     assert boxes_of_classes(outputs[:, :4], torch.tensor([[2, 0], [1, 1]]))[1].tolist() == [[12, 13, 14, 15]] * 2
 
 
-def test_a_cell_of_the_map_gives_the_box_of_the_window_at_32_times_its_place():
+def test_a_cell_of_the_map_gives_the_box_of_the_window_at_stride_times_its_place():
     torch.manual_seed(0)
-    net, classifier = (VGG("A", outputs, 64, 0.0625).eval() for outputs in (4 * 3, 3))
-    images, classes = 255 * torch.rand(2, 3, 96, 128), torch.tensor([[2, 0], [1, 1]])
+    net, classifier = (VGG("A", outputs, 0.25, 0.0625).eval() for outputs in (4 * 3, 3))
+    images, classes = 255 * torch.rand(2, 3, 64, 72), torch.tensor([[2, 0], [1, 1]])
     with torch.no_grad():
         for layer in net.children():
             torch.nn.init.kaiming_normal_(layer.weight)
@@ -100,22 +100,22 @@ def test_a_cell_of_the_map_gives_the_box_of_the_window_at_32_times_its_place():
         cells, scores = net.score_map(images), classifier.score_map(images).softmax(1)
     row, column = 1, 2
     x, y, w, h = cells[0, 8:12, row, column].tolist()  # class 2's
-    corners = [(32 * column + 64 * (x - w / 2)) / 128, (32 * row + 64 * (y - h / 2)) / 96]
-    corners += [(32 * column + 64 * (x + w / 2)) / 128, (32 * row + 64 * (y + h / 2)) / 96]
+    corners = [(8 * column + 56 * (x - w / 2)) / 72, (8 * row + 56 * (y - h / 2)) / 64]
+    corners += [(8 * column + 56 * (x + w / 2)) / 72, (8 * row + 56 * (y + h / 2)) / 64]
     torch.testing.assert_close(found[0, 5, 0, :4], torch.tensor(corners).clamp(0, 1), atol=1e-4, rtol=0)
     assert found[0, 5, 0, 4] == pytest.approx(scores[0, 2, row, column].item(), abs=1e-6)
     order = scores[1].amax(dim=(1, 2)).argsort(descending=True).tolist()
     assert found[1, 0, 0, 5] == order.index(1)
     with torch.no_grad():
         middle = central(net, images, classes)[:, 0]
-        seen = net(images[:, :, 16:80, 32:96]).view(2, 3, 4)
+        seen = net(images[:, :, 4:60, 8:64]).view(2, 3, 4)
     x, y, w, h = seen[0, 2].tolist()
-    corner = torch.tensor([(32 + 64 * (x - w / 2)) / 128, (16 + 64 * (y - h / 2)) / 96]).clamp(0, 1)
+    corner = torch.tensor([(8 + 56 * (x - w / 2)) / 72, (4 + 56 * (y - h / 2)) / 64]).clamp(0, 1)
     torch.testing.assert_close(middle[0, 0, :2], corner, atol=1e-4, rtol=0)
 
 
 def test_candidates_of_two_ranks_are_put_together_by_image(tmp_path):
-    scorings = [BoxScoring(VGG("A", 4, 64, 0.0625), None, np.zeros((3, 1), int)) for _ in range(2)]
+    scorings = [BoxScoring(VGG("A", 4, 0.25, 0.0625), None, np.zeros((3, 1), int)) for _ in range(2)]
     scorings[0].found = {0: np.ones((2, 1, 6)), 2: np.full((1, 1, 6), 3.0)}
     scorings[1].found = {}
     for rank, scoring in enumerate(scorings):
