@@ -9,6 +9,7 @@ LIBRARY = {  # and those that a library has, which is also who publishes weights
 }
 MODELS = (*OF_TABLE_1, *OURS, *LIBRARY)
 OWN_DRAW = ("lenet5", *LIBRARY)  # random weights as the publication or the library has them, and one width
+TRAINING_SCALES = {"256": (256, 256), "384": (384, 384), "jitter": (256, 512)}  # S as names of runs say it
 DRAWS = ("std001", "literal", "glorot", "kaiming")
 NOT_DENSE = ("lenet5",)  # its input is fixed
 SMALLEST_SCALE = {"densenet121": 0.25}  # a crop of 28 is too small for its pools
