@@ -1,12 +1,12 @@
 """What several test files need: a small folder of scenes, a composed configuration, and the real command line."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vgg import digits, initialise, results, scoring, tables, weights
+from vgg import digits, initialise, results, scoring, selection, weights
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, Trainer
 from vgg.images import Listing, list_folder
 from vgg.pictures import Picture
+from vgg.records import Classification, Evaluation, Transfer, packed_bits, read, written
 from vgg.runs import Run, typed
 
 Weights = dict[str, torch.Tensor]
@@ -160,42 +161,110 @@ def ilsvrc_folders(ilsvrc, tmp_path_factory) -> dict[str, Listing]:
     return {split: list_folder(root / split) for split in ilsvrc}
 
 
-def evaluation(**more):
-    """A line of results.jsonl as an evaluation of D-jitter would append it."""
-    return {
-        "runs": ["digits/D-jitter"],
-        "cells": ["D-jitter"],
-        "views": ["dense", "multicrop"],
-        "q": [[256, 384, 512]],
+def bits(images: int, top1: float) -> np.ndarray:
+    """(images,) bool: the last ones are wrong, as many as the error in % says."""
+    return np.arange(images) < images - round(top1 * images / 100)
+
+
+def tupled(value):
+    """Lists as records have them: tuples."""
+    return tuple(map(tupled, value)) if isinstance(value, list | tuple) else value
+
+
+def last(path: Path, kind: type[Evaluation] = Classification) -> Evaluation:
+    """The last evaluation in a file."""
+    return read(path, kind)[-1]
+
+
+def evaluation(**more) -> Classification:
+    """A line of results.jsonl as an evaluation of D-jitter would append it; the cells are the runs' names."""
+    values = {
+        "runs": ("digits/D-jitter",),
+        "views": ("dense", "multicrop"),
+        "q": ((256, 384, 512),),
         "softmax": "last",
-        "ceil_mode": [False],
         "precision": "32-true",
         "images_sha256": "of 597 images",
         "data": "digits",
         "images": 597,
+        "skipped": 0,
         "classes": 10,
-        "scale": [0.125],
-        "width": [0.125],
-        "seed": [1],
-        "source_sha256": [None],
+        "default_draw": "glorot",
+        "groups": None,
+        "command": "python evaluate.py",
+        "commit": None,
+        "date": "2026-01-01",
+        "versions": {},
         "top1": 20.0,
+        "top1_interval": (18.0, 22.0),
         "top5": 1.0,
-        "top1_interval": [18.0, 22.0],
-        "top5_interval": [0.5, 1.5],
+        "top5_interval": (0.5, 1.5),
+        "majority_error": 89.0,
+        "class_error": 20.0,
     } | more
+    nets = len(values["runs"])
+    for key, value in {
+        "ceil_mode": False,
+        "scale": 0.25,
+        "mirror": False,
+        "schedule": None,
+        "width": 0.125,
+        "parameters": 2_000_000,
+        "multiply_adds": 30_000_000,
+        "seed": 1,
+        "source_sha256": None,
+        "draw": "glorot",
+        "from_a": True,
+    }.items():
+        values.setdefault(key, (value,) * nets)
+    values.setdefault("cells", tuple(run.partition("/")[2] for run in values["runs"]))
+    values.setdefault("weights_sha256", tuple(f"weights of {run}" for run in values["runs"]))
+    for key in ("top1", "top5"):
+        error = values[key]
+        right = None if error is None else packed_bits(bits(values["images"], error))
+        values.setdefault(f"{key}_correct", right)
+    return Classification(**{key: tupled(value) for key, value in values.items()})
+
+
+def transfer(**more) -> Transfer:
+    """A line of transfer.jsonl in the paper's setting of Caltech-101."""
+    runs = more.get("runs", ["imagenette/D-jitter"])
+    common = asdict(evaluation(runs=runs, data="caltech20", images_sha256="of 1,600 images"))
+    values = {field.name: common[field.name] for field in fields(Evaluation)} | {
+        "features": "fc7",
+        "q": (256, 384, 512),
+        "combine": "stack",
+        "samples": 1600,
+        "dimensions": 12288,
+        "labels": "classes",
+        "train": 30,
+        "test": 50,
+        "training_samples": 600,
+        "test_samples": 1000,
+        "measure": "mean class recall",
+        "held_out": 0.2,
+        "split_seed": 1,
+        "c": (1.0, 1.0, 10.0),
+        "mean": 54.321,
+        "spread": 1.23,
+        "recall": None,
+    }
+    return Transfer(**{key: tupled(value) for key, value in (values | more).items()})
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """A folder of runs, and an empty one in the place of results/."""
-    monkeypatch.setattr(tables, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
+    monkeypatch.setattr(selection, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     return tmp_path / "runs"
 
 
 def append(runs, *lines):
-    with (runs / "digits" / "results.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    """Add evaluations of any kind to those made on the digits."""
+    for line in lines:
+        with (runs / "digits" / f"{line.kind}.jsonl").open("a") as file:
+            file.write(written(line))
 
 
 VOC_LABELS = {  # of split -> class -> a label an image

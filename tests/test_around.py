@@ -15,7 +15,7 @@ from test_network import close, fc_net, image, inputs_of
 from torch import nn
 from torch.nn import functional
 
-from vgg import plan, published, report_charts, results, tables, training
+from vgg import lines, plan, published, report_charts, results, tables, training
 from vgg.around import COLUMNS, make
 from vgg.callbacks import Checkpoints, Interrupted, Steps
 from vgg.config import UserError
@@ -27,6 +27,7 @@ from vgg.nets import LIBRARY, MODELS, SMALLEST_SCALE
 from vgg.network import Network
 from vgg.runs import Run
 from vgg.scales import SCALES, real_pixels
+from vgg.selection import Origins
 
 # Million parameters and multiply-adds of 1,000 classes at 224.
 SIZES = {
@@ -359,7 +360,9 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
 
 def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command(runs):
     vgg = evaluation(command="python evaluate.py eval=fused")
-    alone = {"views": ["center"], "q": [[256]], "scale": [0.25], "width": [1.0]}
+    parameters, multiply_adds = lines.size(composed("model=resnet18", "data.scale=0.25", "data.width=1"), 10)
+    sizes = {"parameters": [parameters], "multiply_adds": [multiply_adds]}
+    alone = {"views": ["center"], "q": [[256]], "scale": [0.25], "width": [1.0], **sizes}
     cells = [("resnet18-256", 30.0), ("resnet18-256-seed2", 32.0), ("resnet18-384", 40.0), ("lenet5-256", 60.0)]
     others = [
         evaluation(runs=[f"digits/{cell}"], cells=[cell], top1=top1, seed=[2 if "seed2" in cell else 1], **alone)
@@ -367,7 +370,7 @@ def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command
     ]
     of_file = evaluation(runs=["torchvision/resnet34"], cells=["resnet34-256"], source_sha256=["of the file"], **alone)
     append(runs, vgg, *others, of_file, evaluation(runs=["digits/A-256"], cells=["A-256"], ceil_mode=[True]))
-    shown = list(csv.reader(tables.rendered("digits", runs, "csv").splitlines()))
+    shown = list(csv.reader(tables.rendered(Origins("digits", runs), "csv").splitlines()))
     found = {row[1]: row[2:] for row in shown if row[0].startswith("The networks around it")}
     assert found["resnet18"][:4] == ["2015", "11.18", "129.08", "256, centre crop, Q = 256"]
     assert found["resnet18"][4] == "31.0 ± 1.4"
@@ -376,7 +379,7 @@ def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command
     assert found["googlenet"][6::4][:2] == ["–", "7.9"]
     assert found["D"][4:8] == ["20.0", "18.0–22.0", "24.4", "-4.4"]
     assert found["A"][4] == "–"  # its pools rounded up
-    assert "D: python evaluate.py eval=fused" in tables.rendered("digits", runs, "text")
+    assert "D: python evaluate.py eval=fused" in tables.rendered(Origins("digits", runs), "text")
     drawn = evaluation(runs=["digits/zfnet-256-glorot"], cells=["zfnet-256-glorot"], **alone)
     scale, chart = report_charts.operations_chart([*others, of_file, drawn])
     assert scale == "S = 256, centre crop, Q = 256"

@@ -1,6 +1,6 @@
 """Appendix A: the geometry of boxes, the crops a box predictor is trained on, and the whole path on the digits."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from vgg import box_evaluation, box_inspection, box_tables, tables, weights
+from vgg import box_evaluation, box_inspection, box_tables, selection, tables, weights
 from vgg.boxscoring import BoxScoring, candidates, central, load
 from vgg.config import UserError
 from vgg.inspection import Lacking
@@ -27,7 +27,9 @@ from vgg.localisation import (
 )
 from vgg.network import VGG
 from vgg.pictures import Picture
+from vgg.records import Localisation, read, written
 from vgg.runs import Run
+from vgg.selection import Origins
 from vgg.transforms import rescaled_size
 
 CORNERS = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted)
@@ -197,25 +199,27 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     lines.append(evaluate(folder, options, "box_evaluation.t=-1"))
     assert "boxes at Q" not in capfd.readouterr().out, "merging again computes nothing"
     lines.append(evaluate(folder, options, "box_evaluation.protocol=ground_truth", "box_evaluation.q=[[384]]"))
-    assert [(line["protocol"], line["q"], line["t"]) for line in lines] == [
-        ("full", [[256]], 0.0),
-        ("full", [[256]], -1.0),
-        ("ground_truth", [[384]], 0.0),
+    assert [(line.protocol, line.q, line.t) for line in lines] == [
+        ("full", ((256,),), 0.0),
+        ("full", ((256,),), -1.0),
+        ("ground_truth", ((384,),), 0.0),
     ]
-    assert lines[0]["classes_by"] == [f"scenes/A-256{REST} dense 256"]
-    assert all(line["images"] == 37 and 0 <= line["mean_iou"] <= 1 for line in lines)
-    kept = (folder / "runs/scenes/localisation.jsonl").read_text().splitlines()
-    assert [json.loads(text) for text in kept] == lines
-    monkeypatch.setattr(tables, "curated", lambda data, kind="results": folder / f"{data}-{kind}.jsonl")
-    assert tables.keep("scenes", folder / "runs") == {folder / "scenes-localisation.jsonl": 3}
-    for line, cell in zip(lines, ("D-256-loc-pcr", "D-256-loc-pcr", "D-384-loc-pcr"), strict=True):
-        line["cells"] = [cell]  # as if they were the paper's nets
-    (folder / "scenes-localisation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rows = tables.rendered("scenes", folder / "nothing", "text").splitlines()
+    assert lines[0].classes_by == (f"scenes/A-256{REST} dense 256",)
+    assert all(line.images == 37 and 0 <= line.mean_iou <= 1 for line in lines)
+    assert read(folder / "runs/scenes/localisation.jsonl", Localisation) == lines
+    monkeypatch.setattr(selection, "curated", lambda data, kind="results": folder / f"{data}-{kind}.jsonl")
+    assert selection.keep("scenes", folder / "runs") == {folder / "scenes-localisation.jsonl": 3}
+    cells = ("D-256-loc-pcr", "D-256-loc-pcr", "D-384-loc-pcr")  # as if they were the paper's nets
+    lines = [replace(line, cells=(cell,), runs=(f"scenes/{cell}",)) for line, cell in zip(lines, cells, strict=True)]
+    (folder / "scenes-localisation.jsonl").write_text("".join(map(written, lines)))
+    rows = tables.rendered(Origins("scenes", folder / "nothing"), "text").splitlines()
     ours = {tuple(row.split()[:5]): row.split()[5] for row in rows if " PCR " in row}
-    assert ours["D", "256", "all", "PCR", "256"] == f"{lines[1]['error']:.1f}"
-    assert [row for row in rows if row.startswith("D 384  all  ")][0].split()[5] == f"{lines[2]['error']:.1f}"
-    seeds = [lines[2] | {"seed": [seed], "error": error} for seed, error in ((1, 30.0), (2, 40.0), (2, 36.0))]
+    assert ours["D", "256", "all", "PCR", "256"] == f"{lines[1].error:.1f}"
+    assert [row for row in rows if row.startswith("D 384  all  ")][0].split()[5] == f"{lines[2].error:.1f}"
+    seeds = [
+        replace(lines[2], runs=(f"scenes/D-384{name}-loc-pcr",), seed=(seed,), error=error)
+        for name, seed, error in (("", 1, 30.0), ("-seed2", 2, 40.0), ("-seed2", 2, 36.0))
+    ]
     (row,) = (row for row in box_tables.table("Table 8", seeds)[1] if row[-1] != "–")
     assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
 

@@ -7,8 +7,9 @@ from conftest import composed
 from vgg import results
 from vgg.config import UserError
 from vgg.images import list_folder
-from vgg.posteriors import Key, correct, interval, left_out, load, mean, origin, read, save
+from vgg.posteriors import Key, correct, left_out, load, mean, origin, read, save
 from vgg.runs import Run
+from vgg.sampling import wilson
 
 KEY = Key("w" * 64, "i" * 64, "dense", 256, "last", False, True, "32-true")
 OTHER = Key("v" * 64, "j" * 64, "multicrop", 384, "first", True, False, "bf16-mixed", "other")
@@ -58,16 +59,16 @@ def test_top_5_of_fewer_than_five_classes_is_always_right():
 
 
 def test_the_interval_is_wilsons():
-    assert interval(10, 100) == pytest.approx((5.522914, 17.436566), abs=1e-4)
-    assert interval(12_500, 50_000) == pytest.approx((24.6224, 25.3814), abs=1e-3)
+    assert wilson(10 / 100, 100) == pytest.approx((5.522914, 17.436566), abs=1e-4)
+    assert wilson(12_500 / 50_000, 50_000) == pytest.approx((24.6224, 25.3814), abs=1e-3)
 
 
 def test_the_interval_stays_within_0_and_100_percent_and_is_symmetric():
-    assert interval(0, 20) == pytest.approx((0, 16.1125), abs=1e-3)
+    assert wilson(0 / 20, 20) == pytest.approx((0, 16.1125), abs=1e-3)
     for errors in range(21):
-        low, high = interval(errors, 20)
+        low, high = wilson(errors / 20, 20)
         assert -1e-9 <= low <= 5 * errors <= high <= 100 + 1e-9
-        assert interval(20 - errors, 20) == pytest.approx((100 - high, 100 - low))
+        assert wilson((20 - errors) / 20, 20) == pytest.approx((100 - high, 100 - low))
 
 
 def test_an_array_is_read_as_it_was_saved(tmp_path):

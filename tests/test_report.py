@@ -1,6 +1,5 @@
-import base64
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,11 +8,13 @@ import pytest
 import torch
 from conftest import TINY, append, composed, evaluation
 
-from vgg import inspection, lines, plots, posteriors, report, report_charts, results, tables, training
+from vgg import inspection, lines, plots, posteriors, report, report_charts, results, selection, training
 from vgg.config import EvalMethod
 from vgg.images import Listing, listing
 from vgg.inspection import Lacking, Scored
+from vgg.records import packed_bits
 from vgg.runs import Run
+from vgg.selection import Origins
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 SECTIONS = (
@@ -68,7 +69,7 @@ class Page(HTMLParser):
 def written(data: str, runs: Path, cache: Path) -> Page:
     """The page of this data, sound by itself: nothing is fetched, ids are unique, what refers to one finds it."""
     path = runs.parent / "page" / f"{data}.html"
-    report.write(data, runs, cache, path)
+    report.write(Origins(data, runs), cache, path)
     page = Page(path)
     assert all(place.startswith(("#", "data:")) for place in page.loaded)
     assert not re.search(r"@import|url\((?!#)", page.source)
@@ -77,10 +78,6 @@ def written(data: str, runs: Path, cache: Path) -> Page:
     assert set(inner) | set(re.findall(r"url\(#([^)]+)\)", page.source)) <= set(page.ids)
     assert [section for section in SECTIONS if section in page.ids] == list(SECTIONS)
     return page
-
-
-def bits(right: np.ndarray) -> str:
-    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def test_without_any_result_the_papers_numbers_stand_and_every_other_part_says_what_it_needs(runs, tmp_path):
@@ -104,12 +101,17 @@ def test_without_any_result_the_papers_numbers_stand_and_every_other_part_says_w
 def test_results_alone_give_tables_claims_and_charts_and_nothing_is_made_up_for_the_rest(runs, tmp_path):
     right = np.arange(597) % 10 > 2
     lines = [
-        DENSE | {"top1_correct": bits(right), "command": "python evaluate.py eval=table4", "commit": "abc1234"},
-        DENSE | {"views": ["multicrop"], "top1": 12.0, "top1_correct": bits(right | (np.arange(597) % 10 == 0))},
-        DENSE | {"runs": ["digits/A-256"], "q": [[256]], "cells": ["A-256"]},
+        replace(DENSE, top1_correct=packed_bits(right), command="python evaluate.py eval=table4", commit="abc1234"),
+        replace(
+            DENSE,
+            views=("multicrop",),
+            top1=12.0,
+            top1_correct=packed_bits(right | (np.arange(597) % 10 == 0)),
+        ),
+        replace(DENSE, runs=("digits/A-256",), q=((256,),), cells=("A-256",), weights_sha256=("b" * 64,)),
     ]
     append(runs, *lines)
-    tables.keep("digits", runs)
+    selection.keep("digits", runs)
     (runs / "digits" / "results.jsonl").unlink()
     page = written("digits", runs, tmp_path / "cache")
     assert "12.0" in page.text["tables"]
@@ -123,13 +125,13 @@ def test_results_alone_give_tables_claims_and_charts_and_nothing_is_made_up_for_
 
 
 def test_text_from_results_is_escaped(runs, tmp_path):
-    append(runs, DENSE | {"command": "<script>alert('&')</script>", "runs": ["digits/D-jitter-<b>"]})
+    append(runs, replace(DENSE, command="<script>alert('&')</script>", runs=("digits/D-jitter-<b>",)))
     page = written("digits", runs, tmp_path / "cache")
     assert "<script>alert('&')</script>" in page.text["sources"]
 
 
 def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mistakes(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
+    monkeypatch.setattr(selection, "curated", lambda data, kind="results": tmp_path / f"{data}-{kind}.jsonl")
     dirs = (f"dirs.runs={tmp_path / 'runs'}", f"dirs.cache={tmp_path / 'cache'}", f"data.root={scenes}")
     options = ("model=A", "train_scale=S256", "data.epochs=1", "logger=csv", *TINY, "trainer.workers=0", *dirs)
     run = Run.named("scenes/A-256", tmp_path / "runs")
@@ -143,9 +145,8 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
             rows = np.random.default_rng(number).dirichlet(np.ones(10), len(images)).astype(np.float32)
             posteriors.save(array.path, rows, np.ones(len(images), dtype=bool))
         q = [results.test_scales(cfg, run)]
-        line = lines.result_line(cfg, [run], q, images, *results.posterior_of(cfg, [run], images))
-        with (tmp_path / "runs/scenes/results.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        line = lines.classification(cfg, [run], q, images, *results.posterior_of(cfg, [run], images))
+        lines.append(cfg, line)
     page = written("scenes", tmp_path / "runs", tmp_path / "cache")
     assert all("This needs" not in page.text[section] for section in ("curves", "views", "mistakes", "filters"))
     assert page.source.count("data:image/jpeg") == 2 * inspection.SHOWN
@@ -158,7 +159,8 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
 
     found = inspection.best([line], tmp_path / "runs", tmp_path / "cache")
     for card in inspection.cards(found, [0, 1], tmp_path / "runs"):
-        corners = [(32 * x + 12, 32 * y + 12) for y in range(card.height // 32) for x in range(card.width // 32)]
+        rows, columns = (side // 4 - 6 for side in (card.height, card.width))  # a cell every 4 pixels at scale 1/8
+        corners = [(4 * x + 12, 4 * y + 12) for y in range(rows) for x in range(columns)]
         assert [cell[:2] for cell in card.maps[0].cells] == corners
         assert sum(score_map.true for score_map in card.maps) == 1
     run.weights.unlink()
@@ -233,13 +235,13 @@ def test_confusion_and_the_hardest_images():
 def test_the_error_over_q_takes_the_scales_of_averages_apart(runs, tmp_path, monkeypatch):
     images = scored([[1, 0, 0]] * 4, [0, 0, 1, 2]).images
     monkeypatch.setattr(inspection, "validation_images", lambda run, kept: images)
-    several = DENSE | {"images_sha256": images.sha256}
+    several = replace(DENSE, images_sha256=images.sha256)
     for (_, _, q), path in inspection.arrays(several, tmp_path).items():
         rows = np.eye(3, dtype=np.float32)[[0, 0, 1, 2] if q == 384 else [0, 0, 0, 0]]
         posteriors.save(path, rows, np.ones(4, dtype=bool))
-    found = inspection.over_q([several, several | {"q": [[512]], "top1": 7.0}], runs, tmp_path)
+    found = inspection.over_q([several, replace(several, q=((512,),), top1=7.0)], runs, tmp_path)
     assert found == {("digits/D-jitter", "dense"): {512: 7.0, 256: 50.0, 384: 0.0}}
-    other = inspection.over_q([several | {"images_sha256": "of others"}], runs, tmp_path)
+    other = inspection.over_q([replace(several, images_sha256="of others")], runs, tmp_path)
     assert not other["digits/D-jitter", "dense"]
 
 

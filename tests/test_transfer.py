@@ -1,6 +1,5 @@
 """Appendix B on tiny data: descriptors, splits, results, tables."""
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, noise, run
+from conftest import TINY, composed, last, noise, run
 from PIL import Image
 
 from vgg import initialise, plan, results, samples, scoring, svm, transfer, weights
 from vgg.config import UserError
 from vgg.images import Listing
 from vgg.pictures import Picture
+from vgg.records import Transfer
 from vgg.runs import Run
 from vgg.transforms import rescale
 
@@ -125,12 +125,12 @@ def test_the_random_net_is_the_one_that_the_runs_configuration_draws(asked, phot
 def test_a_transfer_is_a_line_with_its_origin_and_is_printed(asked, photos, nets, capsys):
     cfg = asked(photos, "transfer.features=pixels", "transfer.splits=4")
     line = transfer.evaluate(cfg)
-    assert line["mean"] == pytest.approx(np.mean(line["recall"]), abs=1e-3) == 100, "the colours tell the classes"
-    assert (len(line["recall"]), len(line["c"]), line["spread"]) == (4, 4, 0)
-    assert (line["samples"], line["training_samples"], line["test_samples"], line["dimensions"]) == (12, 6, 3, 6144)
-    assert line["weights_sha256"] == [Run.named("nets/D-jitter", nets).record()["weights_sha256"]]
-    assert {"command", "commit", "images_sha256", "versions", "seed", "scale", "mirror"} <= set(line)
-    assert json.loads((nets / "photos/transfer.jsonl").read_text().splitlines()[-1]) == line
+    assert line.mean == pytest.approx(np.mean(line.recall), abs=1e-3) == 100, "the colours tell the classes"
+    assert (len(line.recall), len(line.c), line.spread) == (4, 4, 0)
+    assert (line.samples, line.training_samples, line.test_samples, line.dimensions) == (12, 6, 3, 6144)
+    assert line.weights_sha256 == (Run.named("nets/D-jitter", nets).record()["weights_sha256"],)
+    assert {"command", "commit", "images_sha256", "versions", "seed", "scale", "mirror"} <= set(vars(line))
+    assert last(nets / "photos/transfer.jsonl", Transfer) == line
     shown = capsys.readouterr().out
     assert "nets/D-jitter, pixels, Q = 256, 320 stacked: 6,144 numbers" in shown
     assert "12 images of" in shown
@@ -163,8 +163,8 @@ VOC = ("data=voc", "transfer.q=[256]", "transfer.held_out=0.5", "transfer.c=[1]"
 def test_voc_has_its_own_split_labels_and_measures(asked, voc_tree, nets, capsys):
     cfg = asked(voc_tree, *VOC)
     line = transfer.evaluate(cfg)
-    assert (line["measure"], line["year"], line["train"], line["test"]) == ("mAP, 11-point", 2007, "trainval", "test")
-    assert (line["training_samples"], line["test_samples"]) == (4, 3)
+    assert (line.measure, line.year, line.train, line.test) == ("mAP, 11-point", 2007, "trainval", "test")
+    assert (line.training_samples, line.test_samples) == (4, 3)
     found, images = described(cfg)
     expected = {}
     for name, truth, test_truth in (("bird", [1, -1, 0, 1], [-1, 1, 1]), ("person", [1, 1, -1, -1], [1, 0, -1])):
@@ -172,8 +172,8 @@ def test_voc_has_its_own_split_labels_and_measures(asked, voc_tree, nets, capsys
         scores = svm.scores(*[found[:4], truth, found[4:], 1])[:, 0]
         expected[name] = [round(100 * ap, 4) for ap in svm.average_precision(scores, test_truth)]
     for name, aps in expected.items():
-        assert line["ap"][name] == pytest.approx(aps, abs=0.01)
-    assert line["mean"] == pytest.approx(np.mean([aps[1] for aps in line["ap"].values()]))
+        assert line.ap[name] == pytest.approx(aps, abs=0.01)
+    assert line.mean == pytest.approx(np.mean([aps[1] for aps in line.ap.values()]))
     assert len(images) == 7
     shown = capsys.readouterr().out
     assert "11-point" in shown
@@ -183,10 +183,10 @@ def test_voc_has_its_own_split_labels_and_measures(asked, voc_tree, nets, capsys
 def test_people_are_their_image_and_their_box_stacked(asked, voc_tree, nets):
     actions = (*VOC, "transfer.labels=actions")
     whole = transfer.evaluate(asked(voc_tree, *actions))
-    assert (whole["samples"], whole["images"], list(whole["ap"])) == (7, 5, ["running"])
+    assert (whole.samples, whole.images, list(whole.ap)) == (7, 5, ["running"])
     cfg = asked(voc_tree, *actions, "transfer.person_boxes=true")
     line = transfer.evaluate(cfg)
-    assert line["dimensions"] == 2 * whole["dimensions"]
+    assert line.dimensions == 2 * whole.dimensions
     assert len(asked.scored) == 2, "the images' descriptors are there already"
     people = samples.samples(cfg).people
     found, _ = transfer.descriptors(cfg, results.evaluated_runs(cfg), people)
@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_listed_or_left_out(asked, photos, nets):
     with pytest.raises(UserError, match=r"1 of the images.*skip_corrupt(.|\n)*ant/1\.png"):
         transfer.evaluate(asked(photos))
     line = transfer.evaluate(asked(photos, "data.skip_corrupt=true"))
-    assert (line["samples"], line["skipped"]) == (11, 1)
+    assert (line.samples, line.skipped) == (11, 1)
 
 
 @pytest.mark.parametrize(
@@ -243,4 +243,4 @@ def test_the_command_does_it_all(photos, nets, tmp_path):
     assert "nets/E-jitter: fc7 at Q=256" in output
     assert "12 images of" in output
     assert "mean class recall" in output
-    assert "python" in json.loads((nets / "photos/transfer.jsonl").read_text().splitlines()[-1])["command"]
+    assert "python" in last(nets / "photos/transfer.jsonl", Transfer).command

@@ -1,40 +1,24 @@
 """Tables 11 and 12, ours beside the paper's."""
 
-import json
+from dataclasses import replace
 
-from vgg import tables, transfer_tables
+from conftest import append
+from conftest import transfer as line
 
-
-def line(**more) -> dict:
-    """A line of transfer.jsonl in the paper's setting of Caltech-101."""
-    return {
-        "runs": ["imagenette/D-jitter"],
-        "cells": ["D-jitter"],
-        "features": "fc7",
-        "q": [256, 384, 512],
-        "combine": "stack",
-        "data": "caltech20",
-        "labels": "classes",
-        "train": 30,
-        "test": 50,
-        "held_out": 0.2,
-        "split_seed": 1,
-        "ceil_mode": [False],
-        "precision": "32-true",
-        "images_sha256": "of 1,600 images",
-        "c": [1, 1, 10],
-        "mean": 54.321,
-        "spread": 1.23,
-    } | more
+from vgg import selection, tables, transfer_tables
+from vgg.records import Transfer
+from vgg.selection import Origins
 
 
-def rows(place: str, *lines: dict) -> list[list[str]]:
+def rows(place: str, *lines: Transfer) -> list[list[str]]:
     return transfer_tables.table(place, list(lines))[1]
 
 
 def test_ours_stands_beside_the_papers_row_of_the_same_nets_and_descriptors():
     both = line(runs=["imagenette/E-jitter", "imagenette/D-jitter"], cells=["E-jitter", "D-jitter"], mean=60.0)
-    found = rows("Table 11", line(), both, line(features="pixels"), line(combine="average"), line(cells=["D-256"]))
+    found = rows(
+        "Table 11", line(), both, line(features="pixels"), line(combine="average"), line(runs=["imagenette/D-256"])
+    )
     assert len(found) == 8 + 3
     ours = ["fc7, Q = 256, 384, 512 stacked", "imagenette → caltech20, 30 a class"]
     assert found[5] == ["D", *ours, "54.3 ± 1.2", "89.3", "89.0", "91.8 ± 1.0", "85.0 ± 0.2"]
@@ -58,9 +42,15 @@ def test_the_papers_number_beside_is_of_the_same_protocol():
 
 
 def test_actions_are_in_table_12_alone():
-    actions = line(labels="actions", person_boxes=False, cells=["D-jitter", "E-jitter"], train="train", spread=None)
+    actions = line(
+        labels="actions",
+        person_boxes=False,
+        runs=["imagenette/D-jitter", "imagenette/E-jitter"],
+        train="train",
+        spread=None,
+    )
     assert len(rows("Table 11", actions)) == 8
-    found = rows("Table 12", actions, actions | {"cells": ["D-jitter"]})
+    found = rows("Table 12", actions, replace(actions, cells=("D-jitter",), runs=("imagenette/D-jitter",)))
     assert found[3][:5] == [
         "D & E, image",
         "fc7, Q = 256, 384, 512 stacked",
@@ -72,13 +62,16 @@ def test_actions_are_in_table_12_alone():
 
 
 def test_transfers_are_kept_and_rendered_and_the_last_line_with_a_key_wins(runs):
-    with (runs / "digits/transfer.jsonl").open("w") as file:
-        file.writelines(json.dumps(one) + "\n" for one in (line(), line(mean=60.0), line(split_seed=2)))
-    assert list(tables.keep("digits", runs).values()) == [2]
-    assert not tables.curated("digits").is_file()
-    (runs / "digits/transfer.jsonl").unlink()
-    assert [one["mean"] for one in tables.evaluations("digits", runs, "transfer")] == [60.0, 54.321]
+    append(runs, line(), line(mean=60.0), line(split_seed=2))
+    assert list(selection.keep("digits", runs).values()) == [2]
+    assert not selection.curated("digits").is_file()
+    append(runs, line(mean=70.0), line(split_seed=3, mean=80.0))
+    assert [one.mean for one in Origins("digits", runs).kept(Transfer)] == [60.0, 54.321]
     for form in ("text", "markdown", "csv"):
-        shown = tables.rendered("digits", runs, form)
+        shown = tables.rendered(Origins("digits", runs), form)
         assert "60.0 ± 1.2" in shown
         assert "image and person box" in shown
+    (_, header, body), _ = transfer_tables.tables(Origins("digits", runs))
+    pairs = [tuple(row[3:5]) for row in body if row[0] == "D"]
+    assert header[3:5] == ["ours", "yours"]
+    assert pairs == [("60.0 ± 1.2", "70.0 ± 1.2"), ("54.3 ± 1.2", "54.3 ± 1.2"), ("–", "80.0 ± 1.2")]

@@ -4,24 +4,26 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import TINY, composed, environment, evaluation, run
+from conftest import TINY, composed, environment, evaluation, last, run, transfer
 from PIL import Image
 
-from vgg import curves, dashboard, posteriors, results, tables, tracking, training
+from vgg import curves, dashboard, posteriors, results, tracking, training
 from vgg.callbacks import Checkpoints, Interrupted
 from vgg.config import REPOSITORY, UserError
 from vgg.data import ImageData, TrainingCrops
 from vgg.images import evaluated_images
+from vgg.records import Evaluation, Localisation, packed_bits
 from vgg.runs import Run
 
 A_JITTER = ("model=A", "train_scale=jitter", "chain=false", "trainer.workers=0", "data.epochs=3", *TINY)
-ORIGINS = dict.fromkeys(("weights_sha256", "command", "commit", "date", "versions"), "")  # of an evaluation
+OF_ALL = [field.name for field in fields(Evaluation)]
 LOGGED = ("train/loss", "train/top1_error", "train/top5_error", "val/top1_error", "val/top5_error", "val/loss", "lr")
 
 
@@ -171,7 +173,7 @@ def test_an_evaluation_is_a_run_of_its_own_and_its_printed_output_is_clean(evalu
     assert "wandb" not in output
     assert not list(folder.glob("wandb*"))
     (found,) = records(folder / "runs/scenes/wandb")
-    line = tables.read_lines(folder / "runs/scenes/results.jsonl")[-1]
+    line = last(folder / "runs/scenes/results.jsonl")
     started, config = only(found, "run")[0], configuration(found)
     assert (started["job_type"], started["run_group"]) == ("evaluate", "scenes")
     assert started["run_id"] == tracking.evaluation_id(line)
@@ -179,9 +181,9 @@ def test_an_evaluation_is_a_run_of_its_own_and_its_printed_output_is_clean(evalu
     assert (config["cell"], config["method"], config["q"]) == ("A-jitter", "dense", [[384]])
     assert config["weights_sha256"] == [resumed.record()["weights_sha256"]]
     (row,) = rows(found, "dense_single/top1")
-    assert (row["dense_single/top1"], row["depth"], row["q"]) == (line["top1"], 11, 384)
+    assert (row["dense_single/top1"], row["depth"], row["q"]) == (line.top1, 11, 384)
     kept = {key: value for each in only(found, "summary") for key, value in each["update"].items()}
-    assert [kept["top1_low"], kept["top1_high"]] == line["top1_interval"]
+    assert [kept["top1_low"], kept["top1_high"]] == list(line.top1_interval)
     assert kept["images"] == 37
 
 
@@ -192,28 +194,34 @@ def test_disabled_logs_no_evaluation(tmp_path):
 
 def test_the_same_evaluation_has_the_same_id_and_the_papers_row_beside_it():
     ours = evaluation(skipped=0)
-    assert tracking.evaluation_id(ours) == tracking.evaluation_id(ours | {"top1": 21.0})
-    assert tracking.evaluation_id(ours) != tracking.evaluation_id(ours | {"q": [[384]]})
+    assert tracking.evaluation_id(ours) == tracking.evaluation_id(replace(ours, top1=21.0))
+    assert tracking.evaluation_id(ours) != tracking.evaluation_id(replace(ours, q=((384,),)))
     kept = tracking.summary(ours)
     assert (kept["top1"], kept["paper_top1"], kept["paper_place"]) == (20.0, 24.4, "Table 5")
-    assert "paper_top1" not in tracking.summary(ours | {"q": [[384]]})
+    assert "paper_top1" not in tracking.summary(replace(ours, q=((384,),)))
 
 
 def test_boxes_and_transfers_are_runs_with_their_own_measures():
-    boxes = tables.read_lines(tables.curated("caltech3_boxes", "localisation"))[0]
+    common = {key: value for key, value in asdict(evaluation(runs=["digits/D-256-loc-pcr"])).items() if key in OF_ALL}
+    boxes = Localisation(
+        **common,
+        **{"protocol": "ground_truth", "q": ((256,),), "classes_by": (), "k": 2, "t": 0.0, "error": 33.0},
+        **{"error_interval": (29.0, 37.0), "error_correct": packed_bits(np.arange(597) < 400)},
+        **{"class_error": 34.0, "mean_iou": 0.6, "constant_box_error": 70.0},
+    )
     assert tracking.protocol(boxes) == "localisation_ground_truth"
-    assert tracking.errors(boxes) == {"localisation_ground_truth/error": boxes["error"]}
-    assert tracking.title(boxes) == f"{boxes['runs'][0]}, the true class, central crop, Q = 256"
+    assert tracking.errors(boxes) == {"localisation_ground_truth/error": boxes.error}
+    assert tracking.title(boxes) == f"{boxes.runs[0]}, the true class, central crop, Q = 256"
     kept = tracking.summary(boxes)
-    assert [kept["error_low"], kept["error_high"]] == boxes["error_interval"]
-    assert kept["constant_box_error"] == boxes["constant_box_error"]
-    carried = tables.read_lines(tables.curated("caltech20", "transfer"))[0]
-    assert tracking.errors(carried) == {"transfer_classes/mean": carried["mean"]}
-    assert tracking.summary(carried)["recall"] == carried["recall"]
+    assert [kept["error_low"], kept["error_high"]] == list(boxes.error_interval)
+    assert kept["constant_box_error"] == boxes.constant_box_error
+    carried = transfer(recall=(50.0, 60.0))
+    assert tracking.errors(carried) == {"transfer_classes/mean": carried.mean}
+    assert tracking.summary(carried)["recall"] == carried.recall
     assert "SVM on fc7, Q = 256, 384, 512 stacked: imagenette → caltech20, 30 a class" in tracking.title(carried)
     config = tracking.settings(carried)
     assert (config["model"]["name"], config["features"], config["train"]) == ("D", "fc7", 30)
-    assert tracking.evaluation_id(carried) != tracking.evaluation_id(carried | {"combine": "average"})
+    assert tracking.evaluation_id(carried) != tracking.evaluation_id(replace(carried, combine="average"))
 
 
 @pytest.mark.parametrize(
@@ -239,12 +247,11 @@ def test_groups_are_the_nets_scales_and_cells_without_their_seeds():
         cells=["D-jitter-seed2", "E-jitter-seed2"],
         seed=[2, 2],
         q=[[256, 384, 512]] * 2,
-        **ORIGINS,
     )
     config = tracking.settings(two)
     assert (config["model"]["name"], config["train_scale"]["name"], config["seed"]) == ("D + E", "jitter", 2)
     assert config["cell"] == "D-jitter + E-jitter"
-    assert "depth" not in tracking.errors(two | {"q": [[256], [384]]})
+    assert "depth" not in tracking.errors(replace(two, q=((256,), (384,))))
     assert tracking.errors(evaluation(views=["dense"], q=[[256]]))["dense_over_q/top1"] == 20.0
 
 
@@ -261,7 +268,7 @@ def test_where_wandb_fails_the_result_is_kept_and_one_line_says_so(resumed, scen
 
     monkeypatch.setattr(quiet, "init", fail)
     with pytest.raises(UserError, match=r"results\.jsonl, but W&B failed \(no server\)"):
-        tracking.log_evaluation(composed(evaluate=True), evaluation(skipped=0, **ORIGINS))
+        tracking.log_evaluation(composed(evaluate=True), evaluation(skipped=0))
     made = curves.Curves.of(composed(*A_JITTER, f"data.root={scenes}"), resumed)
     with pytest.raises(UserError, match="logger=offline"):
         _ = made.experiment
@@ -277,7 +284,7 @@ def without_login(folder: Path) -> dict[str, str]:
 def test_without_login_one_message_says_how_and_nothing_is_asked(command, evaluate, tmp_path):
     folder, options = evaluate
     evaluates = "dashboard" not in command
-    before = len(tables.read_lines(folder / "runs/scenes/results.jsonl"))
+    before = len((folder / "runs/scenes/results.jsonl").read_text().splitlines())
     done = subprocess.run(
         [sys.executable, *command, *(options if evaluates else [])],
         cwd=folder,
@@ -290,7 +297,7 @@ def test_without_login_one_message_says_how_and_nothing_is_asked(command, evalua
     assert done.returncode == 1
     assert done.stderr.count("wandb login") == 1
     assert "Traceback" not in done.stderr
-    assert len(tables.read_lines(folder / "runs/scenes/results.jsonl")) == before + evaluates
+    assert len((folder / "runs/scenes/results.jsonl").read_text().splitlines()) == before + evaluates
 
 
 def test_online_the_weights_are_an_artifact_made_from_the_parents(resumed, quiet, capsys):

@@ -6,10 +6,14 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg.config import UserError
 from vgg.paths import cache, expanded
 from vgg.process import end_at_sigterm, mistake, print_any_name, short_temporary_folder, until_closed
+
+if TYPE_CHECKING:
+    from vgg.selection import Origins
 
 
 def quiet() -> None:
@@ -75,26 +79,33 @@ def check(arguments: argparse.Namespace) -> None:
         end_workers()
 
 
+def origins(arguments: argparse.Namespace) -> "Origins":
+    """Whose evaluations a command is about."""
+    from vgg.selection import Origins
+
+    return Origins(arguments.data, arguments.runs, arguments.mine)
+
+
 def tables(arguments: argparse.Namespace) -> None:
     from vgg.tables import rendered
 
-    print(rendered(arguments.data, arguments.runs, arguments.format))
+    print(rendered(origins(arguments), arguments.format))
 
 
 def claims(arguments: argparse.Namespace) -> None:
     from vgg.claims import rendered
 
-    print(rendered(arguments.data, arguments.runs, arguments.format))
+    print(rendered(origins(arguments), arguments.format))
 
 
 def studies(arguments: argparse.Namespace) -> None:
     from vgg.studies import rendered
 
-    print(rendered(arguments.data, arguments.runs))
+    print(rendered(origins(arguments)))
 
 
 def keep(arguments: argparse.Namespace) -> None:
-    from vgg.tables import keep
+    from vgg.selection import keep
 
     for path, lines in keep(arguments.data, arguments.runs).items():
         print(f"{lines} evaluations are in {path}")
@@ -105,7 +116,7 @@ def figure(arguments: argparse.Namespace) -> None:
     from vgg.figures import errors
 
     path = arguments.output or REPOSITORY / "results" / f"{arguments.data}.svg"
-    errors(arguments.data, arguments.runs, path)
+    errors(origins(arguments), path)
     print(path)
 
 
@@ -128,14 +139,14 @@ def report(arguments: argparse.Namespace) -> None:
     from vgg.report import write
 
     path = arguments.output or Path(f"{arguments.data}.html")
-    write(arguments.data, arguments.runs, arguments.cache, path)
+    write(origins(arguments), arguments.cache, path)
     print(path)
 
 
 def dashboard(arguments: argparse.Namespace) -> None:
     from vgg.dashboard import save
 
-    for address in save(arguments.data, arguments.runs, arguments.entity, arguments.project):
+    for address in save(origins(arguments), arguments.entity, arguments.project):
         print(address)
 
 
@@ -190,6 +201,8 @@ def main() -> None:
         command.add_argument("--data", default="digits", help="the data's name in the runs' names (default: digits)")
         command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
         command.set_defaults(call=call)
+        if name != "keep":
+            command.add_argument("--mine", action="store_true", help="the runs' evaluations, not those of results/")
         if name == "tables":
             command.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
         if name == "claims":

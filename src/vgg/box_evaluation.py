@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +12,9 @@ from vgg.box_tables import PROTOCOLS, paper_row
 from vgg.boxes import boxes
 from vgg.config import EvaluateConfig, require
 from vgg.images import Listing, evaluated_images, refuse_unreadable
-from vgg.lines import append, packed, provenance, shown_scales
+from vgg.lines import append, class_error, error, photos, provenance, shown_scales
 from vgg.localisation import OVERLAP, overlaps, refuse_boxless, tensors
+from vgg.records import Localisation
 from vgg.results import Array, arrays_of, compute, evaluated_runs, posterior_of, scales_for
 from vgg.runs import Run
 
@@ -138,7 +138,7 @@ def constant_box(truth: list[torch.Tensor]) -> np.ndarray:
     return right[right.sum(1).argmax()].numpy()
 
 
-def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+def evaluate(cfg: EvaluateConfig) -> Localisation:
     """Evaluate the box predictors that the configuration names, print it, append its line; the line is returned."""
     how = cfg.box_evaluation
     require(cfg.ceil_mode is None, "ceil_mode is an option of classification: box predictors keep their own rounding")
@@ -166,40 +166,43 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
         ious.append(float(overlap[classes[index] == labels[index]].max(initial=0)))
         right.append(ious[-1] > OVERLAP)
     constant = constant_box([truth[index] for index in covered])
-    line = {
-        "protocol": how.protocol,
-        "q": scales_of(cfg, runs),
-        "classes_by": named,
-        "k": how.k,
-        "t": how.t,
-        "images": len(covered),
-        "skipped": len(images) - len(covered),
-        **packed("error", np.array(right)),
-        "mean_iou": round(float(np.mean(ious)), 4),
-        "constant_box_error": round(100 * (1 - float(constant.mean())), 4),
-        **provenance(cfg, runs, images),
-    }
-    append(cfg, "localisation", line)
+    readable = np.isin(np.arange(len(images)), covered)
+    groups = photos(cfg, images, readable)
+    line = Localisation(
+        protocol=how.protocol,
+        q=tuple(map(tuple, scales_of(cfg, runs))),
+        classes_by=tuple(named),
+        k=how.k,
+        t=how.t,
+        images=len(covered),
+        skipped=len(images) - len(covered),
+        **error("error", np.array(right), groups),
+        class_error=class_error(np.array(right), labels[readable]),
+        mean_iou=round(float(np.mean(ious)), 4),
+        constant_box_error=round(100 * (1 - float(constant.mean())), 4),
+        **provenance(cfg, runs, images, groups),
+    )
+    append(cfg, line)
     print(shown(line, images))
     return line
 
 
-def shown(line: dict[str, Any], images: Listing) -> str:
+def shown(line: Localisation, images: Listing) -> str:
     """The result as a person reads it."""
-    full = line["protocol"] == "full"
-    low, high = line["error_interval"]
+    full = line.protocol == "full"
+    low, high = line.error_interval
     row = paper_row(line)
-    beside = f"      {row['error']:5.1f} %  ({row['place']})" if row else ""
+    beside = f"      {row.error:5.1f} %  ({row.place})" if row else ""
     return "\n".join(
         [
             "",
-            f"{' + '.join(line['runs'])}, {PROTOCOLS[line['protocol']]}, {line['images']:,} images of {images.root}",
+            f"{' + '.join(line.runs)}, {PROTOCOLS[line.protocol]}, {line.images:,} images of {images.root}",
             *shown_scales(line),
             "",
             "                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""),
             f"  {'top-5 ' if full else ''}localisation error".ljust(20)
-            + f"{line['error']:7.2f} %   {low:5.2f} – {high:5.2f}{beside}",
-            f"  the best constant box on the true class: {line['constant_box_error']:.2f} %",
-            f"  mean overlap with the object (0 where its class is not found): {line['mean_iou']:.3f}",
+            + f"{line.error:7.2f} %   {low:5.2f} – {high:5.2f}{beside}",
+            f"  the best constant box on the true class: {line.constant_box_error:.2f} %",
+            f"  mean overlap with the object (0 where its class is not found): {line.mean_iou:.3f}",
         ]
     )

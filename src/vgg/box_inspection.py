@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torchvision.ops import box_convert
@@ -15,6 +14,7 @@ from vgg.images import listing
 from vgg.inspection import Lacking, jpeg
 from vgg.localisation import overlaps, tensors
 from vgg.pictures import Picture
+from vgg.records import Localisation
 from vgg.runs import Run
 from vgg.scales import real_pixels
 from vgg.transforms import rescale
@@ -36,14 +36,14 @@ class BoxCard:
     overlap: float
 
 
-def boxed(known: list[Run], lines: list[dict[str, Any]], cache: Path) -> tuple[str, list[BoxCard]]:
+def boxed(known: list[Run], lines: list[Localisation], cache: Path) -> tuple[str, list[BoxCard]]:
     """The best box predictor at hand by its last evaluation, and its boxes for the true class on central crops."""
     finished = {run.name: run for run in known if run.finished and run.config().task == "localisation"}
-    usable = [line for line in lines if len(line["runs"]) == 1 and line["runs"][0] in finished]
+    usable = [line for line in lines if len(line.runs) == 1 and line.runs[0] in finished]
     if not usable:
         raise Lacking("This needs an evaluated box predictor", "python train.py task=localisation")
-    line = min(usable, key=lambda line: line["error"])
-    run = finished[line["runs"][0]]
+    line = min(usable, key=lambda line: line.error)
+    run = finished[line.runs[0]]
     net, names = weights.load(run, "localisation")
     cfg = run.config()
     cfg = replace(cfg, dirs=replace(cfg.dirs, cache=str(cache)))
@@ -52,7 +52,7 @@ def boxed(known: list[Run], lines: list[dict[str, Any]], cache: Path) -> tuple[s
         truth = tensors(boxes(cfg, images))
     except UserError as error:
         raise Lacking(str(error)) from error
-    side = real_pixels(line["q"][0][0], net.scale)
+    side = real_pixels(line.q[0][0], net.scale)
     made = []
     for index in range(0, len(images), max(1, len(images) // CARDS))[:CARDS]:
         pixels, label, own = rescale(Picture(images.read(index)), side), images.labels[index], truth[index]

@@ -1,11 +1,11 @@
 """Appendix A's tables, ours beside the paper's: boxes for the true class, for five classes, and beside others."""
 
-import json
-from typing import Any
+from collections.abc import Sequence
 
-from vgg.lines import TRAINING_SCALES, errors, paper_lines
-from vgg.plan import CELL
-from vgg.runs import without_seed
+from vgg.cells import CELL, papers_settings, without_seed
+from vgg.error_cells import SCALE_NAMES, errors, with_spread
+from vgg.records import BoxRow, Localisation, paper_rows, rows_of
+from vgg.selection import Origins, current, settled
 
 TITLES = {
     "Table 8": "Table 8: localisation error on a central crop, the class given (appendix A)",
@@ -17,60 +17,54 @@ ERROR = ("error", "95 %", "paper", "diff.", "constant box", "seeds")
 NETS = ("net", "fine-tuned", "boxes", "Q")
 
 
-def key(line: dict[str, Any]) -> str:
-    """What tells an evaluation from others: a later line with the same takes an earlier one's place."""
-    kept = ("runs", "q", "protocol", "classes_by", "k", "t", "precision", "images_sha256")
-    return json.dumps([line[name] for name in kept])
-
-
-def paper_rows() -> list[dict[str, Any]]:
-    """The rows about nets of this grid."""
-    return [row for row in paper_lines() if "protocol" in row]
-
-
-def same(row: dict[str, Any], line: dict[str, Any]) -> bool:
+def same(row: BoxRow, line: Localisation) -> bool:
     """Whether a line is about a row's nets, scales and protocol, whatever the data."""
-    ours = dict(zip(map(without_seed, line["cells"]), map(sorted, line["q"]), strict=True))
-    return row["protocol"] == line["protocol"] and ours == dict(zip(row["runs"], map(sorted, row["q"]), strict=True))
+    ours = dict(zip(map(without_seed, line.cells), map(sorted, line.q), strict=True))
+    return row.protocol == line.protocol and ours == dict(zip(row.runs, map(sorted, row.q), strict=True))
 
 
-def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
+def paper_row(line: Localisation) -> BoxRow | None:
     """The paper's row for the same nets, scales and protocol."""
-    return next((row for row in paper_rows() if same(row, line)), None)
+    return next((row for row in paper_rows() if isinstance(row, BoxRow) and same(row, line)), None)
 
 
-def net_cells(row: dict[str, Any]) -> list[str]:
+def net_cells(row: BoxRow) -> list[str]:
     """Nets, fine-tuned layers, kind of boxes and test scales of a row."""
-    found = [CELL.match(cell) for cell in row["runs"]]
-    names = " + ".join(f"{cell['model']} {TRAINING_SCALES[cell['scale']]}" for cell in found)
+    found = [CELL.match(cell) for cell in row.runs]
+    names = " + ".join(f"{cell['model']} {SCALE_NAMES[cell['scale']]}" for cell in found)
     fine_tuned = "first two FC" if found[0]["fc"] else "all"
-    return [names, fine_tuned, found[0]["boxes"].upper(), "; ".join(", ".join(map(str, q)) for q in row["q"])]
+    return [names, fine_tuned, found[0]["boxes"].upper(), "; ".join(", ".join(map(str, q)) for q in row.q)]
 
 
-def cells_of(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
-    """Our error in the mean over seeds, its interval, the paper's, the difference, a constant box's error, the seeds.
-
-    `lines` are of all evaluations; of each seed the last one of the row's nets counts.
-    """
-    ours = [line for line in lines if "runs" in row and len(set(line["seed"])) == 1 and same(row, line)]
-    found = list({line["seed"][0]: line for line in ours}.values())
-    constant = f"{found[0]['constant_box_error']:.1f}" if found else "–"  # of the images, whatever the net
-    return [*errors(row, found, "error"), constant, str(len(found)) if found else "–"]
+def of_row(row: BoxRow, lines: Sequence[Localisation]) -> list[Localisation]:
+    """The evaluations of a row's nets with the paper's settings, one a seed."""
+    ours = [line for line in lines if row.runs and papers_settings(line) and same(row, line)]
+    return list({line.seed[0]: line for line in ours}.values())
 
 
-def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of one of these tables."""
-    rows = [row for row in paper_lines() if row["place"] == place]
-    left = NETS if "runs" in rows[0] and "method" not in rows[0] else ("method",)
-    header, body = [*left, *ERROR], []
-    for row in rows:
-        cells = [*([row["method"]] if "method" in row else net_cells(row)), *cells_of(row, lines)]
-        if "error_test" in row:
-            cells.append("–" if row["error_test"] is None else f"{row['error_test']:.1f}")
+def table(
+    place: str, lines: Sequence[Localisation], yours: Sequence[Localisation] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of one of these tables. A constant box's error is of the images, whatever the net."""
+    left = ("method",) if place == "Table 10" else NETS
+    header, body = [*left, *ERROR, *(("yours",) if yours is not None else ())], []
+    header += ["paper's test"] if place != "Table 8" else []
+    for row in rows_of(place):
+        ours = of_row(row, lines)
+        cells = [row.method] if place == "Table 10" else net_cells(row)
+        constant = f"{ours[0].constant_box_error:.1f}" if ours else "–"
+        cells += [*errors(row, ours, "error"), constant, str(len(ours)) if ours else "–"]
+        cells += [] if yours is None else [with_spread(of_row(row, yours), "error")]
+        if place != "Table 8":
+            cells.append("–" if row.error_test is None else f"{row.error_test:.1f}")
         body.append(cells)
-    return header + (["paper's test"] if "error_test" in rows[0] else []), body
+    return header, body
 
 
-def tables(lines: list[dict[str, Any]]) -> list[tuple[str, list[str], list[list[str]]]]:
+def tables(origins: Origins) -> list[tuple[str, list[str], list[list[str]]]]:
     """(title, header, rows) of the three tables."""
-    return [(title, *table(place, lines)) for place, title in TITLES.items()]
+    lines, yours = origins.ours(Localisation), origins.yours(Localisation)
+    return [
+        (title, *table(place, settled(current(lines)), None if yours is None else settled(current(yours))))
+        for place, title in TITLES.items()
+    ]

@@ -1,324 +1,361 @@
-"""The paper's claims (sections 3.1 and 4), confirmed or denied by our evaluations: `python -m vgg claims`.
+"""The paper's claims, each confirmed, denied or undecided by our evaluations: `python -m vgg claims`.
 
-A claim is a list of comparisons of two top-1 errors, y and x, on the same images:
-- y < x is confirmed where y is shown to be lower, denied where it is shown to be higher;
-- y ≪ x: the same, where x may be at chance, as that is what is claimed;
-- y ≥ x is confirmed where y is shown not to be lower by MARGIN, denied where it is shown to be lower, however little;
-- y ≤ x is confirmed where y is shown not to be higher by MARGIN, denied where it is shown to be higher by more;
-- y ≈ x is confirmed where they are shown to differ by less than MARGIN, denied where by more.
-A claim is confirmed where all its comparisons are, denied where one is.
-
-What shows it is Student's t against the spread between seeds, as every net is one draw of many: of the errors of each
-side, or where the sides share a net, paired by seed, of the differences. The variance is pooled over all nets of 2
-seeds or more, paired ones within their claim, as if they all spread alike: a few seeds of one net say too little about
-its own. What the same net shows again counts once. A standard deviation below one image, 100 / images points, counts
-as one image. With less than 2 degrees of freedom nothing is shown: one seed of everything shows nothing.
-
-Each comparison tests two statements, the one that would confirm it and the one that would deny it. p is adjusted by
-Holm over both statements of all comparisons that have one, so that the chance of any wrong verdict is at most ALPHA;
-shown means p < ALPHA.
-
-A net is at chance where the 95 % interval of a seed's error reaches 100 (1 - 1 / classes): it decides nothing and is
-in no pool. McNemar's exact test compares two trained nets, those of the lowest seed that both sides have. It says
-nothing about another seed, and no verdict rests on it.
+docs/claims.md has the rule and its reasons, paper_claims.py the claims, decision.py the tests.
 """
 
-import base64
-import re
 import textwrap
-from collections import defaultdict
-from dataclasses import dataclass
-from math import isnan, nan
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, isnan, nan
 
 import numpy as np
-from scipy.special import stdtr
-from scipy.stats import binomtest
+import yaml
+from scipy.special import ndtri
 
-from vgg.lines import paper_rows
-from vgg.scales import multi_scale, single_scale
-from vgg.tables import described, net_name, nets, results
+from vgg import decision
+from vgg.config import REPOSITORY, UserError, require
+from vgg.decision import ALPHA, MARGIN, SEEDS, Estimate
+from vgg.error_cells import VIEW_NAMES
+from vgg.paper_claims import CLAIMS, Claim, Side, related
+from vgg.records import Classification, ErrorRow, error_rows
+from vgg.sampling import mcnemar, photo_variance
+from vgg.selection import BySeed, Origins, by_cell, net_cell, row_cell
+from vgg.tables import described, net_name
 
-MARGIN = 1.0  # points: about one step between neighbouring depths in Table 3, 0.6 to 1.1
-ALPHA = 0.05
-# Number, section, sentence; then y and x: RUN or RUN+RUN, † for several test scales, @VIEW where it is not dense.
-CLAIMS = """
-1   4.1  Local response normalisation does not help
-         A-LRN-256 ≥ A-256
-2a  4.1  The error falls with depth
-         B-256 < A-256, C-256 < B-256, D-256 < C-256
-2b  4.1  and saturates at 19 layers
-         E-256 ≈ D-256
-3   4.1  Additional non-linearity helps
-         C-256 < B-256
-4   4.1  Spatial context helps more
-         D-256 < C-256
-5   4.1  Small filters beat large ones, on a centre crop
-         B-256@center < B-5x5-256@center
-6   4.1  Training at many scales helps
-         C-jitter < C-256, D-jitter < D-256, E-jitter < E-256,
-         C-jitter < C-384, D-jitter < D-384, E-jitter < E-384
-7   4.2  Several test scales help
-         B-256† < B-256, C-256† < C-256, D-256† < D-256, E-256† < E-256, C-384† < C-384, D-384† < D-384,
-         E-384† < E-384, C-jitter† < C-jitter, D-jitter† < D-jitter, E-jitter† < E-jitter
-8a  4.3  Multi-crop is a little better than dense
-         D-jitter†@multicrop < D-jitter†, E-jitter†@multicrop < E-jitter†
-8b  4.3  and the two complement each other
-         D-jitter†@fused < D-jitter†, D-jitter†@fused < D-jitter†@multicrop,
-         E-jitter†@fused < E-jitter†, E-jitter†@fused < E-jitter†@multicrop
-9   4.4  Two nets beat one
-         D-jitter+E-jitter†@fused < D-jitter†@fused, D-jitter+E-jitter†@fused < E-jitter†@fused
-10  3.1  Net A's layers make deep nets trainable at std 0.01
-         D-256-std001 ≪ D-256-std001-noA
-11  3.1  Glorot's initialisation makes net A unnecessary
-         D-256-glorot-noA ≤ D-256-std001
-"""
-SCALES = {"256": (256, 256), "384": (384, 384), "jitter": (256, 512)}
-VIEWS = {None: ["dense"], "center": ["center"], "multicrop": ["multicrop"], "fused": ["dense", "multicrop"]}
-NAME = re.compile(r"([\w-]+?-(256|384|jitter)(?:-fc)?)(.*?)(-noA)?$")  # net, training scale, draw or tag, without A
+FIXED_SEEDS = REPOSITORY / "results" / "seeds.yaml"
 HEADER = ("comparison", "ours x→y", "diff.", "paper", "McNemar p", "seeds", "adj. p", "verdict")
-Cell = tuple[tuple[tuple[str, tuple[int, ...]], ...], tuple[str, ...]]  # (run, its test scales) ..., views
-Lines = dict[int, dict[str, Any]]  # evaluations of one cell by seed
+RULE = (
+    "† at several test scales (section 4.2), otherwise at one (4.1). Dense where no view is named; fused is dense and "
+    "multi-crop. Errors in %, the means over seeds; diff. is y - x in points; seeds: those of y / of x. A claim is one "
+    "test, on the mean of its comparisons' differences seed by seed, or each step that it needs is; p is adjusted by "
+    f"Holm over the claims, and p < {ALPHA:g} decides. ≈, ≥ and ≤ are within {MARGIN:g} point, over photos as well. "
+    "McNemar's test is of the lowest seed and decides nothing. docs/claims.md has the rule."
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
-    """Two cells of a claim and what came of it: errors in %, differences y - x in points, nan where there is none."""
+    """Two cells of a claim: our evaluations of y and of x by seed, the paper's difference y - x."""
 
     label: str
     sign: str
-    paired: bool  # the sides share a net: both have the same seeds
-    pool: str  # comparisons with the same have one spread
-    sides: tuple[Lines, Lines]  # y, x
-    paper: float  # the paper's difference
-    p: float = nan  # adjusted
-    verdict: str = "undecided"  # or confirmed, denied, at chance, not run
+    sides: tuple[BySeed, BySeed]
+    paper: float  # points; nan where the paper does not have it
 
     @property
-    def errors(self) -> list[np.ndarray]:
-        """Of y and of x, one a seed."""
-        return [np.array([line["top1"] for line in side.values()]) for side in self.sides]
+    def made(self) -> bool:
+        """Whether both sides were evaluated."""
+        return all(self.sides)
 
     @property
-    def means(self) -> list[float]:
-        return [float(errors.mean()) if len(errors) else nan for errors in self.errors]
+    def means(self) -> tuple[float, float]:
+        """Of y and of x over all their seeds, in %; nan where there is none."""
+        y, x = (float(np.mean([line.top1 for line in side.values()])) if side else nan for side in self.sides)
+        return y, x
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that both sides have."""
+        return sorted(self.sides[0].keys() & self.sides[1].keys())
 
     @property
     def difference(self) -> float:
-        return self.means[0] - self.means[1]
+        """y - x in points, over the seeds of both sides; of others' means where they share none."""
+        if not self.seeds:
+            return self.means[0] - self.means[1]
+        return float(np.mean([self.sides[0][seed].top1 - self.sides[1][seed].top1 for seed in self.seeds]))
 
     @property
-    def at_chance(self) -> list[bool]:
-        """Whether y is, whether x is."""
-        return [
-            any(line["top1_interval"][1] >= 100 * (1 - 1 / line["classes"]) for line in side.values())
-            for side in self.sides
+    def holds(self) -> bool:
+        """Whether our mean difference is as the claim says, however little."""
+        size = self.difference
+        return {"<": size < 0, "≪": size < 0, "≥": size > -MARGIN, "≤": size < MARGIN, "≈": abs(size) < MARGIN}[
+            self.sign
         ]
 
     @property
-    def samples(self) -> list[tuple[str, np.ndarray]]:
-        """What spreads from seed to seed, by net: the differences of paired sides, else the errors of each."""
-        y, x = self.errors
-        names = [re.sub(r"-seed\d+$", "", next(iter(side.values()))["runs"][0]) for side in self.sides]
-        return [(names[0], y - x)] if self.paired else [(names[0], y), (names[1], x)]
-
-    @property
-    def images(self) -> set[tuple[str, int]]:
-        return {(line["images_sha256"], line["images"]) for side in self.sides for line in side.values()}
-
-    @property
     def mcnemar(self) -> float:
-        """Exact two-sided p, from the images that only one of the two nets has right."""
-        common = self.sides[0].keys() & self.sides[1].keys()
-        lines = [side[min(common)] for side in self.sides if common]
-        right = [correct(line) for line in lines]
-        if len({(line["images_sha256"], line["images"]) for line in lines}) != 1 or any(bits is None for bits in right):
-            return nan
-        only_y, only_x = int((right[0] > right[1]).sum()), int((right[0] < right[1]).sum())
-        return float(binomtest(only_y, only_y + only_x).pvalue) if only_y + only_x else 1.0
-
-
-@dataclass
-class Claim:
-    number: str
-    section: str
-    text: str
-    comparisons: list[Comparison]
+        """McNemar's p of the lowest seed that both sides have, nan without one."""
+        p = mcnemar(*(side[self.seeds[0]] for side in self.sides)) if self.seeds else None
+        return nan if p is None else p
 
     @property
-    def verdict(self) -> str:
-        verdicts = {comparison.verdict for comparison in self.comparisons}
-        return "denied" if "denied" in verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
+    def state(self) -> str:
+        return "not run" if not self.made else "holds" if self.holds else "does not hold"
 
 
-def correct(line: dict[str, Any]) -> np.ndarray | None:
-    """(images,) bool: classified right; None where the line does not say it of every image."""
+@dataclass(frozen=True)
+class Decision:
+    """A claim and what came of it."""
+
+    claim: Claim
+    steps: tuple[tuple[Comparison, ...], ...]
+    verdict: str = "undecided"  # or confirmed, denied, at chance, undecidable here, not run
+    reason: str = ""  # why there is no verdict
+    p: float = nan  # adjusted
+    estimates: tuple[Estimate, ...] = field(default=(), repr=False)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        return [comparison for step in self.steps for comparison in step]
+
+    @property
+    def hold(self) -> str:
+        """k of n hold."""
+        made = [comparison for comparison in self.comparisons if comparison.made]
+        return f"{sum(comparison.holds for comparison in made)} of {len(self.comparisons)} hold"
+
+    @property
+    def title(self) -> str:
+        return f"{self.claim.number} {self.claim.text} (section {self.claim.section})"
+
+    @property
+    def summary(self) -> str:
+        """What stands beneath a claim: k of n hold, and why it is undecided."""
+        return "; ".join(part for part in (self.hold, self.reason) if part)
+
+
+def fixed_seeds(data: str) -> tuple[int, ...] | None:
+    """The seeds that decide about this data, fixed before the first verdict was read; None where none are."""
     try:
-        packed = np.frombuffer(base64.b64decode(line["top1_correct"]), np.uint8)
-    except (KeyError, ValueError):
+        of_data = yaml.safe_load(FIXED_SEEDS.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{FIXED_SEEDS} cannot be read: {str(error).splitlines()[0]}") from error
+    require(isinstance(of_data, dict), f"{FIXED_SEEDS}: a line is DATA: [1, 2, 3]")
+    seeds = of_data.get(data)
+    if seeds is None:
         return None
-    whole = len(packed) == -(-line["images"] // 8) and not line.get("skipped")
-    return np.unpackbits(packed, count=line["images"]).astype(bool) if whole else None
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds) and len(set(seeds)) == len(seeds)
+    require(whole, f"{FIXED_SEEDS}: {data}: {seeds} is no list of different whole numbers, as [1, 2, 3]")
+    return tuple(seeds)
 
 
-def cell(line: dict[str, Any]) -> Cell:
-    """Of an evaluation of ours or a row of the paper's: what has an error."""
-    return tuple((name, tuple(q)) for name, q in nets(line)), tuple(sorted(line["views"]))
+def side_name(side: Side) -> str:
+    """B 256, D [256;512]†, multi-crop."""
+    view = {("dense",): "", ("dense", "multicrop"): ", fused"}.get(side.views)
+    view = f", {VIEW_NAMES[side.views[0]]}" if view is None else view
+    return " + ".join(map(net_name, side.runs)) + "†" * side.several + view
 
 
-def read_side(text: str) -> Cell:
-    """The cell that CLAIMS writes like this."""
-    names, several, view = re.fullmatch(r"(.+?)(†?)(?:@(.+))?", text).groups()
-    rule, runs = multi_scale if several else single_scale, names.split("+")
-    return cell({"runs": runs, "q": [rule(*SCALES[NAME.match(run)[2]]) for run in runs], "views": VIEWS[view]})
+def label(y: Side, sign: str, x: Side) -> str:
+    """A comparison in words; a view that both sides have is said once."""
+    left = side_name(y)
+    return f"{left.partition(',')[0] if y.views == x.views else left} {sign} {side_name(x)}"
 
 
-def by_cell(lines: list[dict[str, Any]]) -> dict[Cell, Lines]:
-    """Evaluations with the paper's settings by cell and seed, the last of several. A run with a tag is no cell.
-
-    Runs are named without data and seed; one of the data's default draw is also found under the name that says it.
-    """
-    found: dict[Cell, Lines] = defaultdict(dict)
-    for line in lines:
-        seed = line["seed"][0]
-        if line["softmax"] != "last" or any(line["ceil_mode"]) or set(line["seed"]) != {seed}:
-            continue
-        names = [name.removeprefix(f"{line['data']}/").removesuffix(f"-seed{seed}") for name in line["runs"]]
-        full = names
-        if "draw" in line:  # older lines do not say it
-            full = [NAME.sub(rf"\1-{draw}\4", name) for name, draw in zip(names, line["draw"], strict=True)]
-            if [name.replace(f"-{line['default_draw']}", "") for name in full] != names:
-                continue
-        for runs in (names, full):
-            found[cell(line | {"runs": runs})][seed] = line
-    return found
+def side_cell(side: Side) -> tuple:
+    return net_cell(list(zip(side.runs, side.q, strict=True)), side.views)
 
 
-def compared(text: str, claim: str, found: dict[Cell, Lines], paper: dict[Cell, dict[str, Any]]) -> Comparison:
-    """A comparison of a claim with our evaluations and the paper's difference."""
-    y, sign, x = text.split()
-    cells = read_side(y), read_side(x)
-    sides = tuple(found.get(each, {}) for each in cells)
-    paired = not dict(cells[0][0]).keys().isdisjoint(dict(cells[1][0]))
-    if paired:
-        common = sorted(sides[0].keys() & sides[1].keys())
-        sides = tuple({seed: side[seed] for seed in common} for side in sides)
-    label = re.sub(r"[\w-]+?-(256|384|jitter)", lambda name: net_name(name[0]), text).replace("@", ", ")
-    label = re.sub(r"(, \w+)(?= .*\1$)", "", label)  # what both sides have is said once
-    difference = paper_difference(*(paper.get(each, {}) for each in cells))
-    ours = Comparison(label, sign, paired, claim if paired else "different nets", sides, difference)
-    if not all(sides):
-        ours.verdict = "not run"
-    elif ours.at_chance[0] or (ours.at_chance[1] and sign != "≪"):
-        ours.verdict = "at chance"
-    return ours
-
-
-def paper_difference(y: dict[str, Any], x: dict[str, Any]) -> float:
+def paper_difference(y: ErrorRow | None, x: ErrorRow | None) -> float:
     """Of two rows' top-1 errors, y - x in points; nan where the paper does not have it."""
-    if above := x.get("top1_above"):
-        return -above["points"] if above["runs"] == y.get("runs") else nan
-    errors = y.get("top1"), x.get("top1")
-    return nan if None in errors else errors[0] - errors[1]
+    if y is None or x is None:
+        return nan
+    if x.top1_above is not None:
+        return -x.top1_above.points if x.top1_above.runs == y.runs else nan
+    return nan if y.top1 is None or x.top1 is None else y.top1 - x.top1
 
 
-def pooled(samples: list[tuple[str, np.ndarray]]) -> tuple[float, float]:
-    """The variance of samples, each about its own mean, and its degrees of freedom. A net's samples count as one."""
-    squares = defaultdict(list)
-    for net, values in samples:
-        if len(values) > 1:
-            squares[net].append((len(values) * np.var(values), len(values) - 1))
-    total, freedom = sum((np.mean(of_net, axis=0) for of_net in squares.values()), start=np.zeros(2))
-    return total / max(freedom, 1), freedom
+def compared(claim: Claim, found: Mapping, paper: Mapping) -> Decision:
+    """A claim with our evaluations and the paper's differences."""
+    return Decision(
+        claim,
+        tuple(
+            tuple(
+                Comparison(
+                    label(y, claim.sign, x),
+                    claim.sign,
+                    (found.get(side_cell(y), {}), found.get(side_cell(x), {})),
+                    paper_difference(paper.get(side_cell(y)), paper.get(side_cell(x))),
+                )
+                for y, x in step
+            )
+            for step in claim.steps
+        ),
+    )
 
 
-def statements(ours: Comparison, pool: tuple[float, float]) -> tuple[float, float] | None:
-    """One-sided p of what would confirm and of what would deny the comparison; None where nothing can be shown.
-
-    `pool`: the variance between seeds, and its degrees of freedom.
-    """
-    sizes, (variance, freedom) = [len(values) for _, values in ours.samples], pool
-    if freedom < 2 or len(ours.images) > 1:
-        return None
-    difference, ((_, images),) = ours.difference, ours.images
-    error = max(variance**0.5, 100 / images) * sum(1 / size for size in sizes) ** 0.5
-
-    def below(bound: float) -> float:
-        return stdtr(freedom, (difference - bound) / error)
-
-    def above(bound: float) -> float:
-        return stdtr(freedom, (bound - difference) / error)
-
-    return {
-        "<": (below(0), above(0)),
-        "≪": (below(0), above(0)),
-        "≥": (above(-MARGIN), below(0)),
-        "≤": (below(MARGIN), above(MARGIN)),
-        "≈": (max(below(MARGIN), above(-MARGIN)), 2 * min(above(MARGIN), below(-MARGIN))),
-    }[ours.sign]
+def same_weights(y: Classification, x: Classification) -> bool:
+    """Whether the nets that both evaluations have are the same to the last bit."""
+    of_y, of_x = (dict(zip(line.runs, line.weights_sha256, strict=True)) for line in (y, x))
+    return all(of_y[run] == of_x[run] for run in of_y.keys() & of_x.keys())
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of a family of tests."""
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
+def objection(case: Decision, seeds: tuple[int, ...] | None, data: str) -> tuple[str, str] | None:
+    """(verdict, reason) where nothing can be tested; None where the claim is tested."""
+    comparisons = case.comparisons
+    missing = sum(not comparison.made for comparison in comparisons)
+    if missing == len(comparisons):
+        return "not run", ""
+    if missing:
+        return "undecided", f"{missing} of {len(comparisons)} comparisons not run"
+    for comparison in comparisons:
+        for seed in comparison.seeds if seeds is None else sorted(set(seeds).intersection(comparison.seeds)):
+            if not same_weights(*(side[seed] for side in comparison.sides)):
+                return "undecided", f"{comparison.label}, seed {seed}: its two sides are of different weights"
+    for comparison in comparisons:
+        for place, side in enumerate(comparison.sides):
+            stuck = [seed for seed, line in sorted(side.items()) if line.at_chance and seed in (seeds or side)]
+            if stuck and not (case.claim.sign == "≪" and place == 1):
+                return "at chance", f"{', '.join(side[stuck[0]].runs)} is at chance"
+    if seeds is None:
+        return "undecided", f"results/seeds.yaml fixes no seeds of {data}"
+    if len(seeds) < SEEDS:
+        return "undecided", f"results/seeds.yaml fixes {len(seeds)} seeds, fewer than {SEEDS} decide nothing"
+    lacking = sorted(set(seeds) - set.intersection(*(set(comparison.seeds) for comparison in comparisons)))
+    if lacking:
+        return "undecided", f"not all cells have seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}"
+    return None
 
 
-def verdicts(lines: list[dict[str, Any]]) -> list[Claim]:
-    """Every claim of the paper's, decided by evaluations on one data set."""
+def step_errors(step: Sequence[Comparison], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(seeds,) each: the mean error of the comparisons' y sides, and of their x sides."""
+    y, x = (
+        np.array([np.mean([comparison.sides[place][seed].top1 for comparison in step]) for seed in seeds])
+        for place in (0, 1)
+    )
+    return y, x
+
+
+def one_image(step: Sequence[Comparison]) -> float:
+    """What one image changes a step's error by, in points: no standard deviation counts as less."""
+    return 100 / images_of(step) / len(step)
+
+
+def images_of(step: Sequence[Comparison]) -> int:
+    return next(iter(step[0].sides[0].values())).images
+
+
+def estimates(case: Decision, seeds: Sequence[int]) -> tuple[Estimate, ...] | None:
+    """Of every step over these seeds; None where the sampling of photos matters and cannot be told."""
+    found = []
+    for step, sides in zip(case.steps, case.claim.steps, strict=True):
+        y, x = step_errors(step, seeds)
+        one = decision.estimate(y, x, related(sides), one_image(step))
+        if case.claim.sign not in "<≪":
+            photos = photos_of(step, seeds)
+            if photos is None:
+                return None
+            one = one._replace(variance=one.variance + photos)
+        found.append(one)
+    return tuple(found)
+
+
+def photos_of(step: Sequence[Comparison], seeds: Sequence[int]) -> float | None:
+    """The variance in points² that the sampling of photos gives a step's difference, of its one comparison."""
+    ((y, x),) = (comparison.sides for comparison in step)
+    return photo_variance([y[seed] for seed in seeds], [x[seed] for seed in seeds])
+
+
+def least_images(claim: Claim, photos: float, images: int) -> int:
+    """The fewest images with which the claim could be confirmed, were the nets equal and no seed different."""
+    reach = -ndtri(ALPHA / decision.weight(claim.sign))
+    return ceil(images * photos * (reach / MARGIN) ** 2)
+
+
+def needed(found: Decision) -> str:
+    """How many seeds would probably decide a claim, from the differences and spreads at hand."""
+    common = set.intersection(*(set(comparison.seeds) for comparison in found.comparisons))
+    if len(common) < 2:
+        return f"at least {SEEDS} seeds would decide it"
+    seeds = sorted(common)
+    parts = []
+    for step, sides in zip(found.steps, found.claim.steps, strict=True):
+        y, x = step_errors(step, seeds)
+        photos = photos_of(step, seeds) if found.claim.sign not in "<≪" else 0.0
+        if photos is None:
+            return "images that some lines left out make it undecidable"
+        parts.append(decision.Spread.of(y, x, related(sides), one_image(step), photos))
+    count = decision.seeds_needed(found.claim.sign, parts, len(CLAIMS))
+    if count is None:
+        return f"more than {decision.MOST_SEEDS} seeds would be needed"
+    return f"about {count} seeds would decide it"
+
+
+def verdicts(lines: Sequence[Classification], data: str, seeds: tuple[int, ...] | None) -> list[Decision]:
+    """Every claim of the paper's, decided by evaluations of one origin on one data set, by these seeds."""
     found = by_cell(lines)
-    paper = {cell(row): row for row in paper_rows()}
-    blocks = [block.split("\n", 1) for block in re.split(r"\n(?=\d)", CLAIMS.strip())]
-    texts = {head: [text.strip() for text in body.split(",")] for head, body in blocks}
-    each = {text: compared(text, head, found, paper) for head, own in texts.items() for text in own}
-    made = [ours for ours in each.values() if ours.verdict == "undecided"]
-    pools = defaultdict(list)
-    for ours in made:
-        chance = [any(ours.at_chance)] if ours.paired else ours.at_chance
-        pools[ours.pool] += [sample for sample, at in zip(ours.samples, chance, strict=True) if not at]
-    spreads = {pool: pooled(samples) for pool, samples in pools.items()}
-    tested = [(ours, p) for ours in made if (p := statements(ours, spreads[ours.pool]))]
-    adjusted = holm(np.array([p for _, p in tested]).ravel()).reshape(-1, 2)
-    for (ours, _), (confirm, deny) in zip(tested, adjusted.tolist(), strict=True):
-        ours.p = deny if deny < ALPHA else min(confirm, deny)
-        ours.verdict = "denied" if deny < ALPHA else "confirmed" if confirm < ALPHA else "undecided"
-    return [Claim(*head.split(maxsplit=2), [each[text] for text in own]) for head, own in texts.items()]
+    paper = {row_cell(row): row for row in error_rows()}
+    decisions = [compared(claim, found, paper) for claim in CLAIMS]
+    tested: dict[int, tuple[Estimate, ...]] = {}
+    for place, one in enumerate(decisions):
+        if (objected := objection(one, seeds, data)) is not None:
+            decisions[place] = replace(one, verdict=objected[0], reason=objected[1])
+        elif (parts := estimates(one, seeds)) is None:
+            decisions[place] = replace(one, reason="some lines left images out: which photos they share is not known")
+        else:
+            tested[place] = parts
+    if tested:
+        both = [decision.of_claim(decisions[place].claim.sign, parts) for place, parts in tested.items()]
+        confirmed, denied, p = decision.decided(*map(np.array, zip(*both, strict=True)))
+        for number, (place, parts) in enumerate(tested.items()):
+            verdict = "confirmed" if confirmed[number] else "denied" if denied[number] else "undecided"
+            decisions[place] = replace(decisions[place], verdict=verdict, p=float(p[number]), estimates=parts)
+    return [explained(one, seeds) for one in decisions]
+
+
+def explained(found: Decision, seeds: tuple[int, ...] | None) -> Decision:
+    """With the number of images that it needs at least, and where it is undecided the number of seeds."""
+    reasons = [found.reason] if found.reason else []
+    all_made = all(comparison.made for comparison in found.comparisons)
+    verdict = found.verdict
+    common = set.intersection(*(set(comparison.seeds) for comparison in found.comparisons))
+    if all_made and common and found.claim.sign not in "<≪":
+        (step,) = found.steps
+        images = images_of(step)
+        photos = photos_of(step, sorted(common & set(seeds or common)) or sorted(common))
+        if photos is not None:
+            least = least_images(found.claim, photos, images)
+            reasons.append(f"at least {least:,} images are needed to confirm it")
+            if verdict == "undecided" and images < least:
+                verdict = "undecidable here"
+    if verdict == "undecided":
+        reasons.append(needed(found) if all_made else f"at least {SEEDS} seeds would decide it")
+    return replace(found, verdict=verdict, reason="; ".join(reasons))
+
+
+def decided(origins: Origins) -> list[Decision]:
+    """Every claim, by the evaluations that are shown of this data."""
+    return verdicts(origins.ours(Classification), origins.data, fixed_seeds(origins.data))
 
 
 def number(value: float, form: str) -> str:
     return "–" if isnan(value) else "<0.001" if form == ".3f" and value < 0.001 else format(value, form)
 
 
-def rendered(data: str, runs: Path, form: str = "text") -> str:
+def comparison_cells(ours: Comparison) -> tuple[str, ...]:
+    """One comparison's line, as HEADER has it."""
+    y, x = (number(mean, ".1f") for mean in ours.means)
+    differences = number(ours.difference, "+.1f"), number(ours.paper, "+.1f")
+    seeds = "/".join(str(len(side)) for side in ours.sides)
+    means = f"{x} → {y}" if any(ours.sides) else "–"
+    return (ours.label, means, *differences, number(ours.mcnemar, ".3f"), seeds, "", ours.state)
+
+
+def rendered(origins: Origins, form: str = "text") -> str:
     """Claims, comparisons and the rule as text, at most 120 columns wide, or as markdown."""
-    lines = results(data, runs)
-    rows = [HEADER]
-    for claim in verdicts(lines):
-        rows.append((f"{claim.number} {claim.text} (section {claim.section})", *[""] * 6, claim.verdict))
-        for ours in claim.comparisons:
-            y, x = (number(mean, ".1f") for mean in ours.means)
-            seeds = "/".join(str(len(side)) for side in ours.sides)
-            differences = number(ours.difference, "+.1f"), number(ours.paper, "+.1f")
-            p = number(ours.mcnemar, ".3f"), seeds, number(ours.p, ".3f")
-            rows.append(("  " + ours.label, f"{x} → {y}" if any(ours.sides) else "–", *differences, *p, ours.verdict))
-    rule = (
-        "† at several test scales (section 4.2), otherwise at one (4.1). Dense where no view is named; fused is dense\n"
-        "and multi-crop. Errors in %; diff. is y - x in points; seeds: those of y / of x.\n"
-        f"MARGIN = {MARGIN:g} point, ALPHA = {ALPHA:g}.\n" + (__doc__ or "").partition("\n")[2].rstrip()
-    )
+    decisions, seeds = decided(origins), fixed_seeds(origins.data)
+    fixed = "Seeds that decide: " + (", ".join(map(str, seeds)) if seeds else "none") + " (results/seeds.yaml)."
+    about = [*described(origins).splitlines(), fixed]
     if form == "markdown":
-        rows.insert(1, (":--", *["--:"] * 6, ":--"))
-        bold = [row if row[1] else [f"**{value}**" if value else "" for value in row] for row in rows]
-        table = "\n".join("| " + " | ".join(row) + " |" for row in bold)
-        return "\n\n".join([described(data, lines), table, rule])
-    label, *widths = (max(len(row[place]) for row in rows if row[1]) for place in range(len(HEADER)))
-    table = []
-    for first, *numbers, verdict in rows:
-        right = "".join(f"  {value:>{width}}" for value, width in zip(numbers, widths[:-1], strict=True))
-        table.append(f"{first:<{label}}{right}  {verdict}")
-        if not any(numbers):  # a claim, whose sentence may reach over the numbers
-            table[-1] = f"\n{first:<{label + len(right)}}  {verdict}"
-    return "\n\n".join([textwrap.fill(described(data, lines), 120), "\n".join(table), rule])
+        rows = [HEADER, (":--", *["--:"] * 6, ":--")]
+        for one in decisions:
+            rows.append((f"**{one.title}**; {one.summary}", *[""] * 5, number(one.p, ".3f"), f"**{one.verdict}**"))
+            rows += map(comparison_cells, one.comparisons)
+        return "\n\n".join(["\n".join(about), "\n".join("| " + " | ".join(row) + " |" for row in rows), RULE])
+    rows = [HEADER, *(comparison_cells(comparison) for one in decisions for comparison in one.comparisons)]
+    label, *widths = (max(len(row[place]) for row in rows) for place in range(len(HEADER) - 1))
+
+    def text(first: str, numbers: Sequence[str], last: str) -> str:
+        right = "".join(f"  {value:>{width}}" for value, width in zip(numbers, widths, strict=True))
+        return f"{first:<{label}}{right}  {last}".rstrip()
+
+    label, reach = label + 2, label + 2 + sum(widths[:-1]) + 2 * (len(widths) - 1)
+    table = [text(HEADER[0], HEADER[1:-1], HEADER[-1])]
+    for one in decisions:
+        table += ["", f"{one.title:<{reach}}  {number(one.p, '.3f'):>{widths[-1]}}  {one.verdict}"]
+        table += textwrap.wrap(one.summary, 120, initial_indent="  ", subsequent_indent="  ")
+        cells = map(comparison_cells, one.comparisons)
+        table += [text("  " + first, numbers, last) for first, *numbers, last in cells]
+    wrapped = [textwrap.fill(sentence, 120) for sentence in about]
+    return "\n\n".join(["\n".join(wrapped), "\n".join(table), textwrap.fill(RULE, 120)])

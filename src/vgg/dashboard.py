@@ -17,6 +17,7 @@ from wandb_workspaces.reports.v2.interface import Panel
 from vgg import claims, tables, tracking
 from vgg.config import UserError, require
 from vgg.files import write_whole
+from vgg.selection import Origins
 
 MODEL, SCALE = "model.name", "train_scale.name"  # configuration keys, those of the Hydra groups
 VALIDATION = "val/top1_error"  # one centre crop, in training
@@ -129,9 +130,10 @@ def comparisons() -> list[Comparison]:
     ]
 
 
-def workspace(data: str, runs: Path, entity: str, project: str) -> ws.Workspace:
+def workspace(origins: Origins, entity: str, project: str) -> ws.Workspace:
     """The runs on this data with a section for each comparison, and the tables and claims as they stand."""
-    texts = [tables.rendered(data, runs, "markdown"), claims.rendered(data, runs, "markdown")]
+    data = origins.data
+    texts = [tables.rendered(origins, "markdown"), claims.rendered(origins, "markdown")]
     named = {each.title: each.panels for each in comparisons()}
     named["The paper's tables and claims"] = [wr.MarkdownPanel(markdown=text) for text in texts]
     sections = [
@@ -157,9 +159,9 @@ def workspace(data: str, runs: Path, entity: str, project: str) -> ws.Workspace:
     )
 
 
-def report(data: str, runs: Path, entity: str, project: str) -> wr.Report:
+def report(origins: Origins, entity: str, project: str) -> wr.Report:
     """The same comparisons with their sections' numbers, then the paper's tables beside ours and the claims."""
-    blocks = [wr.TableOfContents(), wr.MarkdownBlock(tables.described(data, tables.results(data, runs)))]
+    data, blocks = origins.data, [wr.TableOfContents(), wr.MarkdownBlock(tables.described(origins))]
     for each in comparisons():
         shown = wr.Runset(
             entity=entity,
@@ -171,9 +173,9 @@ def report(data: str, runs: Path, entity: str, project: str) -> wr.Report:
         blocks += [wr.H2(each.title), wr.P(each.text), wr.PanelGrid(runsets=[shown], panels=each.panels)]
     blocks += [
         wr.H2("The paper's tables"),
-        wr.MarkdownBlock(tables.rendered(data, runs, "markdown")),
+        wr.MarkdownBlock(tables.rendered(origins, "markdown")),
         wr.H2("The paper's claims"),
-        wr.MarkdownBlock(claims.rendered(data, runs, "markdown")),
+        wr.MarkdownBlock(claims.rendered(origins, "markdown")),
     ]
     return wr.Report(
         entity=entity,
@@ -185,13 +187,13 @@ def report(data: str, runs: Path, entity: str, project: str) -> wr.Report:
     )
 
 
-def save(data: str, runs: Path, entity: str | None, project: str) -> list[str]:
+def save(origins: Origins, entity: str | None, project: str) -> list[str]:
     """Create both in W&B, or bring up to date what was saved before; their addresses.
 
     The addresses are kept in runs/<data>/wandb-dashboard.json. UserError where nobody is logged in or W&B fails.
     """
     tracking.require_login()
-    path = runs / data / "wandb-dashboard.json"
+    path = origins.runs / origins.data / "wandb-dashboard.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
     try:
         owner = entity or wandb.Api().default_entity
@@ -199,7 +201,7 @@ def save(data: str, runs: Path, entity: str | None, project: str) -> list[str]:
         projects = [found.name for found in wandb.Api().projects(owner)]
         require(project in projects, f"{owner} has no project {project} in W&B: wandb sync the runs first")
         saved = kept.setdefault(f"{owner}/{project}", {})
-        for made in (workspace(data, runs, owner, project), report(data, runs, owner, project)):
+        for made in (workspace(origins, owner, project), report(origins, owner, project)):
             kind = type(made).__name__.lower()
             saved[kind] = updated(made, saved.get(kind), path).save().url
             with write_whole(path) as file:

@@ -8,18 +8,19 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from vgg.config import require
-from vgg.lines import mean_error, paper_rows
-from vgg.tables import evaluation_name, matching, results
+from vgg.error_cells import mean_error
+from vgg.records import Classification, error_rows
+from vgg.selection import Origins, matching
+from vgg.tables import evaluation_name
 
 
-def errors(data: str, runs: Path, path: Path) -> None:
+def errors(origins: Origins, path: Path) -> None:
     """Top-1 errors of everything in Tables 3 to 6 that was evaluated on this data, ours and theirs.
 
-    Of several seeds the mean, with the mean 95 % interval, and a small point for each.
+    Of several seeds the mean, with its 95 % interval, and a small point for each.
     """
-    lines = results(data, runs)
-    rows = paper_rows()
-    measured = [(row, found) for row in rows if row["top1"] and (found := matching(row, lines))]
+    data, lines = origins.data, origins.ours(Classification)
+    measured = [(row, found) for row in error_rows() if row.top1 and (found := matching(row, lines))]
     require(bool(measured), f"no row of Tables 3 to 6 was evaluated on {data}: start with python evaluate.py")
     labels, seen = [], set()
     for row, found in reversed(measured):
@@ -35,10 +36,10 @@ def errors(data: str, runs: Path, path: Path) -> None:
         axes.plot(interval, [height, height], color="#3b6ea5", linewidth=3, alpha=0.35, solid_capstyle="round")
         axes.plot(error, height, "o", color="#3b6ea5", label=None if height else ours)
         if len(found) > 1:
-            axes.plot([line["top1"] for line in found], [height] * len(found), ".", color="#3b6ea5", markersize=4)
-        axes.plot(row["top1"], height, "D", color="#c2703d", fillstyle="none", label=None if height else theirs)
+            axes.plot([line.top1 for line in found], [height] * len(found), ".", color="#3b6ea5", markersize=4)
+        axes.plot(row.top1, height, "D", color="#c2703d", fillstyle="none", label=None if height else theirs)
     axes.set_yticks(range(len(labels)), [label for label, *_ in labels])
-    axes.set_xlabel("top-1 error, % (bar: 95 % interval over the images; small points: seeds)")
+    axes.set_xlabel("top-1 error, % (bar: 95 % interval over photos and seeds; small points: seeds)")
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)

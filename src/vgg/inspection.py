@@ -17,6 +17,7 @@ from vgg.config import UserError
 from vgg.images import Listing, listing
 from vgg.pictures import Picture
 from vgg.posteriors import Key
+from vgg.records import Classification
 from vgg.runs import Run
 from vgg.scales import real_pixels
 from vgg.transforms import rescale
@@ -37,7 +38,7 @@ class Lacking(Exception):
 class Scored:
     """An evaluation with its posteriors: of the images that it covers, their indices and labels, (images, classes)."""
 
-    line: dict[str, Any]
+    line: Classification
     images: Listing
     indices: np.ndarray
     labels: np.ndarray
@@ -54,26 +55,27 @@ class Scored:
         return self.posterior.argmax(1)
 
 
-def arrays(line: dict[str, Any], kept: Path) -> dict[tuple[str, str, int], Path]:
+def arrays(line: Classification, kept: Path) -> dict[tuple[str, str, int], Path]:
     """(run, view, Q) -> where the posteriors that an evaluation averages lie in the cache `kept`."""
-    each = zip(line["runs"], line.get("weights_sha256", []), line["ceil_mode"], line["q"], strict=False)
+    each = zip(line.runs, line.weights_sha256, line.ceil_mode, line.mirror, line.q, strict=True)
     return {
         (run, view, q): Key(
             weights=sha256,
-            images=line["images_sha256"],
+            images=line.images_sha256,
             view=view,
             q=q,
-            softmax=line["softmax"] if view == "dense" else "last",
+            softmax=line.softmax if view == "dense" else "last",
             ceil_mode=ceil_mode,
-            precision=line["precision"],
+            mirror=mirror,
+            precision=line.precision,
         ).path(kept)
-        for run, sha256, ceil_mode, scales in each
-        for view in line["views"]
+        for run, sha256, ceil_mode, mirror, scales in each
+        for view in line.views
         for q in scales
     }
 
 
-def at_hand(line: dict[str, Any], kept: Path) -> bool:
+def at_hand(line: Classification, kept: Path) -> bool:
     """Whether all posteriors of an evaluation lie in the cache."""
     paths = arrays(line, kept).values()
     return bool(paths) and all(path.is_file() for path in paths)
@@ -90,15 +92,15 @@ def validation_images(run: Run, kept: Path) -> Listing:
         raise Lacking(f"This needs the validation images: {error}.") from error
 
 
-def evaluated_images(line: dict[str, Any], runs: Path, kept: Path) -> Listing:
+def evaluated_images(line: Classification, runs: Path, kept: Path) -> Listing:
     """The images that an evaluation was about. Raises Lacking where they are not on this machine."""
-    found = validation_images(Run.named(line["runs"][0], runs), kept)
-    if found.sha256 != line["images_sha256"]:
+    found = validation_images(Run.named(line.runs[0], runs), kept)
+    if found.sha256 != line.images_sha256:
         raise Lacking(f"This needs the images that were evaluated; those in {found.root} are others.")
     return found
 
 
-def scored(line: dict[str, Any], runs: Path, kept: Path) -> Scored:
+def scored(line: Classification, runs: Path, kept: Path) -> Scored:
     """An evaluation whose posteriors are at hand. Raises Lacking where its images are not on this machine."""
     images = evaluated_images(line, runs, kept)
     loaded = [posteriors.load(path, len(images)) for path in arrays(line, kept).values()]
@@ -107,23 +109,23 @@ def scored(line: dict[str, Any], runs: Path, kept: Path) -> Scored:
     return Scored(line, images, indices, np.array(images.labels)[indices], mean)
 
 
-def best(lines: list[dict[str, Any]], runs: Path, kept: Path) -> Scored:
+def best(lines: list[Classification], runs: Path, kept: Path) -> Scored:
     """Of one net, the evaluation with the lowest top-1 error among those at hand; Lacking where none is."""
-    here = [line for line in lines if len(line["runs"]) == 1 and at_hand(line, kept)]
+    here = [line for line in lines if len(line.runs) == 1 and at_hand(line, kept)]
     if not here:
         raise Lacking(f"This needs posteriors in {kept / 'posteriors'}.", "python evaluate.py")
-    return scored(min(here, key=lambda line: line["top1"]), runs, kept)
+    return scored(min(here, key=lambda line: line.top1), runs, kept)
 
 
-def over_q(lines: list[dict[str, Any]], runs: Path, kept: Path) -> dict[tuple[str, str], dict[int, float]]:
+def over_q(lines: list[Classification], runs: Path, kept: Path) -> dict[tuple[str, str], dict[int, float]]:
     """(run, view) -> Q -> top-1 error in %: of evaluations at one scale, and of the single arrays of the others.
 
     Those that are not in the cache, or whose images are not here, are left out.
     """
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for line in lines:
-        if len(line["runs"]) == len(line["views"]) == len(line["q"][0]) == 1:
-            found[line["runs"][0], line["views"][0]][line["q"][0][0]] = line["top1"]
+        if len(line.runs) == len(line.views) == len(line.q[0]) == 1:
+            found[line.runs[0], line.views[0]][line.q[0][0]] = line.top1
     for line in lines:
         single = {
             key: path for key, path in arrays(line, kept).items() if path.is_file() and key[2] not in found[key[:2]]
@@ -191,14 +193,14 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
 
     Of the image as it is: that of its mirror image, which the evaluation averages in, is not drawn.
     """
-    run = Run.named(result.line["runs"][0], runs)
+    run = Run.named(result.line.runs[0], runs)
     if not run.finished:
         raise Lacking(f"This needs the weights of {run.name}: {run.weights}.")
     net, names = weights.load(run)
     if not net.dense:
         raise Lacking(f"{run.name} has no score maps: its input is fixed.")
-    net.ceil_mode = result.line["ceil_mode"][0]
-    side, margin, made = real_pixels(max(result.line["q"][0]), net.scale), (net.cell - net.stride) / 2, []
+    net.ceil_mode = result.line.ceil_mode[0]
+    side, margin, made = real_pixels(max(result.line.q[0]), net.scale), (net.cell - net.stride) / 2, []
     for place in places:
         index, label = int(result.indices[place]), int(result.labels[place])
         pixels = rescale(Picture(result.images.read(index)), side)

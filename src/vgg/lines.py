@@ -1,35 +1,25 @@
-"""What is kept of an evaluation, a line of JSON: what was done, with which code and data, and who was right where."""
+"""An evaluation's line: what was done, with which code and data, and who was right where; as it is made and printed."""
 
-import base64
-import json
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
 from vgg import posteriors
-from vgg.config import REPOSITORY, EvaluateConfig, require
+from vgg.cells import CELL
+from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, require
+from vgg.error_cells import method_name
 from vgg.images import Listing
 from vgg.nets import OF_TABLE_1
-from vgg.plan import CELL
+from vgg.records import FEW, Classification, Evaluation, Localisation, packed_bits, written
 from vgg.runs import Run
+from vgg.sampling import groups_of, interval, packed_groups
 from vgg.scales import score_map_side
-
-PAPER = REPOSITORY / "results" / "paper.jsonl"
-VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
-VIEW_NAMES |= {"fc7": "fc7", "random": "fc7 of random weights", "pixels": "pixels"}
-ERRORS = ("top-1", "95 %", "paper", "diff.", "top-5", "95 %", "paper", "diff.", "seeds")
-TRAINING_SCALES = {"256": "256", "384": "384", "jitter": "[256;512]"}
-
-
-def method_name(views: list[str]) -> str:
-    """As the paper writes it: dense, multi-crop, multi-crop & dense."""
-    return " & ".join(VIEW_NAMES[view] for view in sorted(views, reverse=True))
+from vgg.selection import paper_row
 
 
 def commit() -> str | None:
@@ -46,40 +36,71 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
-def packed(name: str, right: np.ndarray) -> dict[str, Any]:
-    """The error in % under this name, its 95 % interval, and for every image whether it was right, as packed bits."""
-    wrong = int((~right).sum())
+def photos(cfg: EvaluateConfig, images: Listing, covered: np.ndarray) -> np.ndarray | None:
+    """(covered images,) numbers of the photos that they show; None where each shows its own."""
+    groups = groups_of(cfg.data.form, images.files)
+    return None if groups is None else np.unique(groups[covered], return_inverse=True)[1]
+
+
+def error(name: str, right: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
+    """The error in % under this name, its 95 % interval, and for every image whether it was right."""
+    ends = interval(right, np.arange(len(right)) if groups is None else groups)
     return {
-        name: round(100 * wrong / len(right), 4),
-        f"{name}_interval": [round(end, 2) for end in posteriors.interval(wrong, len(right))],
-        f"{name}_correct": base64.b64encode(np.packbits(right).tobytes()).decode(),
+        name: round(100 * float((~right).mean()), 4),
+        f"{name}_interval": tuple(round(end, 2) for end in ends),
+        f"{name}_correct": packed_bits(right),
     }
 
 
-def provenance(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> dict[str, Any]:
+def class_error(right: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of the errors in % of the classes that have images."""
+    return round(100 * float(np.mean([1 - right[labels == label].mean() for label in np.unique(labels)])), 4)
+
+
+def size(cfg: TrainConfig, classes: int) -> tuple[int, int]:
+    """A net's parameters, and the multiply-adds of one training crop."""
+    import torch  # which takes seconds
+
+    from vgg.weights import build
+
+    with torch.device("meta"):
+        net = build(cfg, classes)
+    return sum(parameter.numel() for parameter in net.parameters()), net.multiply_adds()
+
+
+def provenance(
+    cfg: EvaluateConfig, runs: list[Run], images: Listing, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """The nets and images of an evaluation, and with which command, code and versions it was made."""
     configs, records = [run.config() for run in runs], [run.record() for run in runs]
+    sizes = [size(own, len(record["classes"])) for own, record in zip(configs, records, strict=True)]
     return {
-        "runs": [run.name for run in runs],
+        "runs": tuple(run.name for run in runs),
         "data": cfg.data.name,
         "classes": len(images.classes),
-        "scale": [own.data.scale for own in configs],
-        "mirror": cfg.data.mirror,
-        "schedule": [own.optimizer.schedule for own in configs],
-        "width": [own.data.width for own in configs],
-        "cells": [
+        "scale": tuple(own.data.scale for own in configs),
+        "mirror": tuple(cfg.data.mirror for _ in configs),
+        "schedule": tuple(
+            own.optimizer.schedule and tuple((share, factor) for share, factor in own.optimizer.schedule)
+            for own in configs
+        ),
+        "width": tuple(own.data.width for own in configs),
+        "parameters": tuple(parameters for parameters, _ in sizes),
+        "multiply_adds": tuple(multiply_adds for _, multiply_adds in sizes),
+        "cells": tuple(
             f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
             for run, own in zip(runs, configs, strict=True)
-        ],
-        "source_sha256": [record.get("source_sha256") for record in records],  # of published weights' files
-        "seed": [own.seed for own in configs],
-        "draw": [own.init.draw for own in configs],
-        "from_a": [own.init.from_a for own in configs],
+        ),
+        "source_sha256": tuple(record.get("source_sha256") for record in records),
+        "seed": tuple(own.seed for own in configs),
+        "draw": tuple(own.init.draw for own in configs),
+        "from_a": tuple(own.init.from_a for own in configs),
         "default_draw": cfg.data.draw,
-        "ceil_mode": [own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs],
+        "ceil_mode": tuple(own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs),
         "precision": cfg.trainer.precision,
-        "weights_sha256": [record["weights_sha256"] for record in records],
+        "weights_sha256": tuple(record["weights_sha256"] for record in records),
         "images_sha256": images.sha256,
+        "groups": packed_groups(groups),
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -87,98 +108,66 @@ def provenance(cfg: EvaluateConfig, runs: list[Run], images: Listing) -> dict[st
     }
 
 
-def result_line(
+def classification(
     cfg: EvaluateConfig,
     runs: list[Run],
     q: list[list[int]],
     images: Listing,
     posterior: np.ndarray,
     covered: np.ndarray,
-) -> dict[str, Any]:
-    """A classification: `q` has each run's test scales, `posterior` (images, classes) is about the images `covered`."""
+) -> Classification:
+    """The line: `q` has each run's test scales, `posterior` (images, classes) is about the images `covered`."""
     labels, count = np.array(images.labels)[covered], int(covered.sum())
     require(count > 0, f"none of the images in {images.root} can be read")
-    line = {
-        "views": sorted(cfg.eval_method.views),
-        "q": q,
-        "softmax": cfg.eval_method.softmax,
-        "images": count,
-        "skipped": len(images) - count,
-    }
-    for k in (1, 5):
-        line |= packed(f"top{k}", posteriors.correct(posterior[covered], labels, k))
-    return line | provenance(cfg, runs, images)
+    groups, posterior = photos(cfg, images, covered), posterior[covered]
+    right = posteriors.correct(posterior, labels, 1)
+    top5 = dict.fromkeys(("top5", "top5_interval", "top5_correct"))
+    if len(images.classes) > FEW:
+        top5 = error("top5", posteriors.correct(posterior, labels, 5), groups)
+    return Classification(
+        views=tuple(sorted(cfg.eval_method.views)),
+        q=tuple(map(tuple, q)),
+        softmax=cfg.eval_method.softmax,
+        images=count,
+        skipped=len(images) - count,
+        **error("top1", right, groups),
+        **top5,
+        majority_error=round(100 - 100 * int(np.bincount(labels).max()) / count, 4),
+        class_error=class_error(right, labels),
+        **provenance(cfg, runs, images, groups),
+    )
 
 
-def append(cfg: EvaluateConfig, name: str, line: dict[str, Any]) -> None:
-    """Add an evaluation to runs/<data>/<name>.jsonl."""
-    path = Path(cfg.dirs.runs) / cfg.data.name / f"{name}.jsonl"
+def append(cfg: EvaluateConfig, line: Evaluation) -> None:
+    """Add an evaluation to runs/<data>/<kind>.jsonl."""
+    path = Path(cfg.dirs.runs) / cfg.data.name / f"{line.kind}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(written(line))
 
 
-def paper_lines() -> list[dict[str, Any]]:
-    """Every row of the paper's Tables 1 to 12, and what section 4.1 says of small filters; "place" says where from."""
-    return [json.loads(text) for text in PAPER.read_text().splitlines()]
-
-
-def paper_rows() -> list[dict[str, Any]]:
-    """The rows that name runs of this grid with views and test scales: Tables 3 to 6, and section 4.1."""
-    return [row for row in paper_lines() if "views" in row and row["place"] != "Table 7"]
-
-
-def paper_row(line: dict[str, Any]) -> dict[str, Any] | None:
-    """The paper's row for the same nets, views and scales, whatever the data; the last where several tables have it."""
-    asked = {cell: sorted(q) for cell, q in zip(line["cells"], line["q"], strict=True)}
-    found = None
-    for row in paper_rows():
-        same = dict(zip(row["runs"], row["q"], strict=True)) == asked and sorted(row["views"]) == line["views"]
-        found = row if same and row["top1"] is not None else found
-    return found
-
-
-def shown_scales(line: dict[str, Any]) -> list[str]:
+def shown_scales(line: Classification | Localisation) -> list[str]:
     """The test scales, with what they are of the net: a line for each set of them."""
-    scale, mode, lines = line["scale"][0], line["ceil_mode"][0], []
-    for q in sorted({tuple(q) for q in line["q"]}):
+    scale, mode, lines = line.scale[0], line.ceil_mode[0], []
+    for q in sorted(set(line.q)):
         sides = ", ".join(str(score_map_side(value, scale, mode)) for value in q)
-        known = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line["cells"])  # other nets have others
-        about = f"scale {scale:g}, width {line['width'][0]:g}" + (f"; map sides {sides}" if known else "")
+        known = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line.cells)  # other nets have others
+        about = f"scale {scale:g}, width {line.width[0]:g}" + (f"; map sides {sides}" if known else "")
         lines.append(f"Q = {', '.join(map(str, q))} ({about})")
     return lines
 
 
-def shown(line: dict[str, Any], images: Listing) -> str:
+def shown(line: Classification, images: Listing) -> str:
     """The result as a person reads it."""
-    left_out = f", {line['skipped']} more could not be read" if line["skipped"] else ""
-    nets = " + ".join(line["runs"])
-    lines = ["", f"{nets}, {method_name(line['views'])}, {line['images']:,} images of {images.root}{left_out}"]
-    lines += shown_scales(line)
-    lines.append("")
+    left_out = f", {line.skipped} more could not be read" if line.skipped else ""
+    nets = " + ".join(line.runs)
+    lines = ["", f"{nets}, {method_name(line.views)}, {line.images:,} images of {images.root}{left_out}"]
+    lines += [*shown_scales(line), ""]
     row = paper_row(line)
     lines.append("                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""))
     for k in (1, 5):
-        low, high = line[f"top{k}_interval"]
-        text = f"  top-{k} error     {line[f'top{k}']:7.2f} %   {low:5.2f} – {high:5.2f}"
-        lines.append(text + (f"      {row[f'top{k}']:5.1f} %  ({row['place']})" if row else ""))
+        if (ours := getattr(line, f"top{k}")) is not None:
+            low, high = getattr(line, f"top{k}_interval")
+            text = f"  top-{k} error     {ours:7.2f} %   {low:5.2f} – {high:5.2f}"
+            lines.append(text + (f"      {getattr(row, f'top{k}'):5.1f} %  ({row.place})" if row else ""))
     return "\n".join(lines)
-
-
-def mean_error(lines: list[dict[str, Any]], key: str) -> tuple[float, tuple[float, float]]:
-    """The mean over seeds of an error ("top1" or "top5"), and of the ends of its 95 % intervals."""
-    low, high = (mean(line[f"{key}_interval"][end] for line in lines) for end in (0, 1))
-    return mean(line[key] for line in lines), (low, high)
-
-
-def errors(row: dict[str, Any], ours: list[dict[str, Any]], key: str) -> list[str]:
-    """Our error and its interval, the paper's, and the difference in points; a dash where there is none."""
-    paper = f"{row[key]:.1f}" if row[key] is not None else "–"
-    if above := row.get(f"{key}_above"):
-        paper = f"{above['runs'][0].split('-')[0]} + {above['points']:.1f}"
-    if not ours:
-        return ["–", "–", paper, "–"]
-    error, (low, high) = mean_error(ours, key)
-    spread = f" ± {stdev(line[key] for line in ours):.1f}" if len(ours) > 1 else ""
-    difference = f"{error - row[key]:+.1f}" if row[key] is not None else "–"
-    return [f"{error:.1f}{spread}", f"{low:.1f}–{high:.1f}", paper, difference]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from vgg.cells import CELL
 from vgg.config import Data, EvaluateConfig, TrainConfig, TrainScale, UserError, keys, require, short
 from vgg.images import Listing, data_root, listing
-from vgg.nets import DRAWS, MODELS, NOT_DENSE, OF_TABLE_1
+from vgg.nets import NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
-from vgg.runs import SCALE_OPTIONS, Run, differences, option, parent_config, run_name, scale_option, spoken
+from vgg.runs import Run, differences, option, parent_config, run_name, scale_option, spoken
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,6 @@ def lineage(cfg: TrainConfig) -> list[Step]:
         return [Step(parent, start, None), Step(run, cfg, parent)]
     require(cfg.chain, f"{run.name} starts from {parent.name}, which is not trained. Train it:\n  {command(start)}")
     return [*lineage(start), Step(run, cfg, parent)]
-
-
-# A run's name without data and seed that fullmatches this differs from its options' defaults in nothing else.
-CELL = re.compile(
-    rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>{'|'.join(SCALE_OPTIONS)})(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?(-loc-(?P<boxes>pcr|scr))?"
-)
 
 
 def scale_of(name: str) -> TrainScale | None:

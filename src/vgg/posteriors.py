@@ -91,11 +91,3 @@ def correct(posterior: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """(images,) bool: the true class is among the k most probable. Ties go to the lower class index."""
     order = np.argsort(-posterior, axis=1, kind="stable")[:, :k]
     return (order == np.asarray(labels)[:, None]).any(1)
-
-
-def interval(errors: int, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an error rate, in %, from the number of errors."""
-    z = 1.959964
-    p, n = errors / images, images
-    centre, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return 100 * (centre - half) / (1 + z * z / n), 100 * (centre + half) / (1 + z * z / n)

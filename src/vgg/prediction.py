@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vgg import evaluation, weights
 from vgg.config import EvalMethod, TestScale, UserError, require
+from vgg.error_cells import method_name
 from vgg.files import write_whole
-from vgg.lines import method_name
 from vgg.nets import PUBLISHED
 from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture, reason

@@ -1,6 +1,5 @@
 """Everything about one data set on one page: `python -m vgg report` writes a file that needs nothing but a browser."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,17 +9,20 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vgg import around_tables, box_inspection, box_tables, claims, inspection, plots, report_charts, transfer_tables
+from vgg import box_inspection, box_tables, claims, inspection, plots, report_charts, transfer_tables
 from vgg.config import REPOSITORY, TrainConfig
+from vgg.error_cells import method_name
 from vgg.files import write_whole
 from vgg.inspection import Lacking
-from vgg.lines import commit, method_name
+from vgg.lines import commit
 from vgg.overview import in_training
 from vgg.plan import cell_config
-from vgg.report_charts import Line, order, short, title
+from vgg.records import Classification, Localisation
+from vgg.report_charts import order, short, title
 from vgg.runs import Run, parent_config, run_name, typed
+from vgg.selection import Origins, current, settled
 from vgg.studies import cells
-from vgg.tables import TITLES, described, evaluations, results, table
+from vgg.tables import described, tables
 
 STATES = {
     "done": "finished",
@@ -70,12 +72,12 @@ def parents_of_paper(data: str) -> dict[str, str | None]:
     return parents
 
 
-def lineage(data: str, runs: Path, known: list[Run], lines: list[Line]) -> dict[str, Any]:
+def lineage(data: str, runs: Path, known: list[Run], lines: list[Classification]) -> dict[str, Any]:
     """The graph of the paper's runs and of all others that are here, and how many of each state the paper's are."""
     planned = parents_of_paper(data)
     parents = planned | {run.name: run.record().get("parent") for run in known}
     parents |= {parent: None for parent in set(parents.values()) - set(parents) - {None}}
-    evaluated = {name for line in lines for name in line["runs"]}
+    evaluated = {name for line in lines for name in line.runs}
 
     def state(name: str) -> str:
         run = Run.named(name, runs)
@@ -101,36 +103,36 @@ def lineage(data: str, runs: Path, known: list[Run], lines: list[Line]) -> dict[
     }
 
 
-def sources(lines: list[Line]) -> list[dict[str, str]]:
+def sources(lines: list[Classification]) -> list[dict[str, str]]:
     """Of each evaluation: what it is, and the command, code and packages that made it."""
     found = []
     for line in lines:
         names, method, q, _, top1, *_ = cells(line, "")
-        settings = ["soft-max first"] if line["softmax"] == "first" else []
-        settings += ["ceil_mode"] if any(line["ceil_mode"]) else []
+        settings = ["soft-max first"] if line.softmax == "first" else []
+        settings += ["ceil_mode"] if any(line.ceil_mode) else []
         found.append(
             {
                 "evaluation": ", ".join([names, method, f"Q = {q}", *settings]),
                 "top-1": f"{top1} %",
-                "command": line.get("command", "–"),
-                "commit": line.get("commit") or "–",
-                "seed": ", ".join(str(seed) for seed in dict.fromkeys(line["seed"])),
-                "date": line.get("date", "–"),
-                "weights": ", ".join(sha256[:8] for sha256 in line.get("weights_sha256", [])) or "–",
-                "images": line["images_sha256"][:8],
-                "versions": ", ".join(f"{name} {number}" for name, number in line.get("versions", {}).items()) or "–",
+                "command": line.command,
+                "commit": line.commit or "–",
+                "seed": ", ".join(str(seed) for seed in dict.fromkeys(line.seed)),
+                "date": line.date,
+                "weights": ", ".join(sha256[:8] for sha256 in line.weights_sha256),
+                "images": line.images_sha256[:8],
+                "versions": ", ".join(f"{name} {number}" for name, number in line.versions.items()),
             }
         )
     return found
 
 
-def mistakes(lines: list[Line], runs: Path, cache: Path) -> dict[str, Any]:
+def mistakes(lines: list[Classification], runs: Path, cache: Path) -> dict[str, Any]:
     """Confusion and the hardest images, of the net with the best result at hand."""
     result = inspection.best(lines, runs, cache)
     counts, names = inspection.confusion(result), result.images.classes
     certain, wrong = inspection.hardest(result)
     return {
-        "title": f"{title(result.line)}, {method_name(result.line['views'])}",
+        "title": f"{title(result.line)}, {method_name(result.line.views)}",
         "line": result.line,
         "names": names,
         "counts": counts.tolist() if len(names) <= FEW else None,
@@ -138,12 +140,6 @@ def mistakes(lines: list[Line], runs: Path, cache: Path) -> dict[str, Any]:
         "certain": part(lambda: inspection.cards(result, certain, runs)),
         "wrong": part(lambda: inspection.cards(result, wrong, runs)),
     }
-
-
-def rule(data: str, runs: Path) -> str:
-    """What stands under `python -m vgg claims`: its marks, and how a claim is decided; a line a paragraph or item."""
-    text = claims.rendered(data, runs, "markdown").split("\n\n", 2)[2]
-    return re.sub(r"(?<![\n.])\n(?![\n-])", " ", text)
 
 
 def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
@@ -154,12 +150,14 @@ def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
     return [(short(run.name), inspection.filters(run)) for run in finished]
 
 
-def write(data: str, runs: Path, cache: Path, path: Path) -> None:
+def write(origins: Origins, cache: Path, path: Path) -> None:
     """Write the page about this data. A part of it that needs what is not on this machine says so."""
-    lines, known, boxes = results(data, runs), known_runs(data, runs), evaluations(data, runs, "localisation")
-    usual = [line for line in lines if line["softmax"] == "last" and not any(line["ceil_mode"])]
-    groups, decided = report_charts.by_method(usual), claims.verdicts(lines)
-    lowest = min(usual, key=lambda line: line["top1"], default=None)
+    data, runs = origins.data, origins.runs
+    lines, known = settled(current(origins.ours(Classification))), known_runs(data, runs)
+    boxes = settled(current(origins.ours(Localisation)))
+    usual = [line for line in lines if line.softmax == "last" and not any(line.ceil_mode)]
+    groups, decided = report_charts.by_method(usual), claims.decided(origins)
+    lowest = min(usual, key=lambda line: line.top1, default=None)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -169,22 +167,20 @@ def write(data: str, runs: Path, cache: Path, path: Path) -> None:
     )
     page = environment.get_template("report.html").render(
         data=data,
-        about=described(data, lines),
+        about=described(origins),
         lines=lines,
-        lowest=lowest and (f"{title(lowest)}, {method_name(lowest['views'])}", lowest["top1"]),
-        tables=[
-            *((heading, *table(place, lines)) for place, heading in TITLES.items()),
-            (around_tables.TITLE, *around_tables.table(lines)),
-        ],
-        box_tables=box_tables.tables(boxes),
-        transfer_tables=transfer_tables.tables(evaluations(data, runs, "transfer")),
+        lowest=lowest and (f"{title(lowest)}, {method_name(lowest.views)}", lowest.top1),
+        tables=tables(origins),
+        box_tables=box_tables.tables(origins),
+        transfer_tables=transfer_tables.tables(origins),
         of_paper={"paper", "paper's test"}.union(*(own.values() for own in transfer_tables.COLUMNS.values())),
         boxes=part(lambda: box_inspection.boxed(known, boxes, cache)),
         claims=decided,
         verdicts=Counter(claim.verdict for claim in decided),
-        rule=rule(data, runs),
+        rule=claims.RULE,
         header=claims.HEADER,
         number=claims.number,
+        cells=claims.comparison_cells,
         curves=part(lambda: report_charts.learning_curves(known)),
         depth=part(lambda: report_charts.depth_chart(usual)),
         depth_of_paper=report_charts.depth_chart(None),

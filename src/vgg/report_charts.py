@@ -1,6 +1,5 @@
 """What the report's charts and their tables show: from metrics, evaluations and posteriors to numbers for the plots."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -9,18 +8,18 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from vgg import claims, inspection, plots
-from vgg.around_tables import alone, sizes
+from vgg import inspection, plots
+from vgg.around_tables import alone
+from vgg.cells import CELL
+from vgg.error_cells import mean_error, method_name
 from vgg.inspection import Lacking
-from vgg.lines import mean_error, method_name, paper_lines, paper_rows
 from vgg.nets import DRAWS, MODELS, OF_TABLE_1
 from vgg.overview import epoch_lines
-from vgg.plan import CELL
+from vgg.records import Classification, error_rows, rows_of
 from vgg.runs import Run
+from vgg.selection import current, matching
 from vgg.studies import cells
-from vgg.tables import matching, nets
 
-Line = dict[str, Any]  # an evaluation, as results.jsonl has it
 METHODS = ("dense", "multi-crop", "multi-crop & dense")
 DRAWN = re.compile(rf"-({'|'.join(DRAWS)})")  # in a cell's name
 BOTH = "python evaluate.py -m eval=table4,multicrop,fused"
@@ -73,14 +72,14 @@ def learning_curves(known: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
-def depth_chart(lines: list[Line] | None) -> Markup:
+def depth_chart(lines: list[Classification] | None) -> Markup:
     """Table 3 over depth: from our evaluations, or where those are None the paper's."""
-    nets_of = [(line["net"], line["weight_layers"]) for line in paper_lines() if line["place"] == "Table 1"]
+    nets_of = [(row.net, row.weight_layers) for row in rows_of("Table 1")]
     points = defaultdict(list)
-    for row in (row for row in paper_rows() if row["place"] == "Table 3"):
-        cell = CELL.fullmatch(row["runs"][0])
+    for row in rows_of("Table 3"):
+        cell = CELL.fullmatch(row.runs[0])
         if lines is None:
-            points[cell["scale"]].append((cell["model"], row["top1"], None))
+            points[cell["scale"]].append((cell["model"], row.top1, None))
         elif found := matching(row, lines):
             points[cell["scale"]].append((cell["model"], *mean_error(found, "top1")))
     if not points:
@@ -89,12 +88,12 @@ def depth_chart(lines: list[Line] | None) -> Markup:
     return plots.depth(f"depth-{whose}", f"top-1 error over depth, a line a training scale ({whose})", points, nets_of)
 
 
-def operations_chart(lines: list[Line]) -> tuple[str, Markup]:
+def operations_chart(lines: list[Classification]) -> tuple[str, Markup]:
     """Error over multiply-adds of the nets that were trained and evaluated alike, in the way that most of them were.
 
     Whatever random weights they began with: of a net's own draws, the best.
     """
-    found: dict[str, dict[tuple[str, ...], list[Line]]] = defaultdict(dict)
+    found: dict[str, dict[tuple[str, ...], list[Classification]]] = defaultdict(dict)
     for net, own in alone(lines).items():
         for (trained, *how), each in sorted(own.items(), key=lambda item: -mean_error(item[1], "top1")[0]):
             found[net][(DRAWN.sub("", trained), *how)] = each
@@ -106,12 +105,12 @@ def operations_chart(lines: list[Line]) -> tuple[str, Markup]:
     points = []
     for net, own in found.items():
         if how in own:
-            points.append((net, net in OF_TABLE_1, sizes(own[how][0])[1], *mean_error(own[how], "top1")))
+            points.append((net, net in OF_TABLE_1, own[how][0].multiply_adds[0], *mean_error(own[how], "top1")))
     chart = plots.operations("operations", "top-1 error over multiply-adds, a point a net", points)
     return f"{plots.SCALE_NAMES.get(scale, scale)}, {method}, Q = {q}", chart
 
 
-def q_charts(lines: list[Line], runs: Path, cache: Path) -> list[tuple[str, Markup]]:
+def q_charts(lines: list[Classification], runs: Path, cache: Path) -> list[tuple[str, Markup]]:
     """The error over Q of every run with two test scales or more, a chart a net."""
     found = inspection.over_q(lines, runs, cache)
     curves = defaultdict(list)
@@ -133,45 +132,45 @@ def q_charts(lines: list[Line], runs: Path, cache: Path) -> list[tuple[str, Mark
     ]
 
 
-def by_method(lines: list[Line]) -> list[dict[str, Line]]:
-    """Evaluations of the same nets at the same scales, by method, where there are several."""
-    groups: dict[str, dict[str, Line]] = defaultdict(dict)
-    for line in sorted(lines, key=lambda line: (len(line["runs"]), order(line["runs"][0]))):
-        if (method := method_name(line["views"])) in METHODS:
-            groups[json.dumps([nets(line), line["images_sha256"], line["precision"]])][method] = line
+def by_method(lines: list[Classification]) -> list[dict[str, Classification]]:
+    """Evaluations of the same nets, to the last bit, at the same scales, by method, where there are several."""
+    groups: dict[tuple, dict[str, Classification]] = defaultdict(dict)
+    for line in sorted(current(lines), key=lambda line: (len(line.runs), order(line.runs[0]))):
+        if (method := method_name(line.views)) in METHODS:
+            groups[line.nets, line.weights_sha256, line.images_sha256, line.precision][method] = line
     return [group for group in groups.values() if len(group) > 1]
 
 
-def title(line: Line) -> str:
+def title(line: Classification) -> str:
     """The nets and test scales of an evaluation."""
     names, _, q, *_ = cells(line, "")
     return f"{names}, Q = {q}" if q[0].isdigit() else f"{names}, {q} Q"
 
 
-def method_chart(groups: list[dict[str, Line]]) -> Markup:
+def method_chart(groups: list[dict[str, Classification]]) -> Markup:
     """Bars of every net that was evaluated by several methods, the paper's errors beside."""
     if not groups:
         raise Lacking("This needs a net evaluated dense and multi-crop.", BOTH)
-    rows = [row for row in paper_rows() if row["top1"]]
+    rows = [row for row in error_rows() if row.top1]
     drawn = []
     for group in groups:
         bars = []
         for method in filter(group.__contains__, METHODS):
             line = group[method]
-            paper = [row["top1"] for row in rows if matching(row, [line])]  # the same where several tables have it
-            bars.append((method, line["top1"], tuple(line["top1_interval"]), paper[-1] if paper else None))
+            paper = [row.top1 for row in rows if matching(row, [line])]  # the same where several tables have it
+            bars.append((method, line.top1, line.top1_interval, paper[-1] if paper else None))
         drawn.append((title(line), bars))
     return plots.methods("methods", "top-1 error, dense, multi-crop and both", drawn)
 
 
-def agreements(groups: list[dict[str, Line]]) -> list[tuple[str, dict[str, int]]]:
+def agreements(groups: list[dict[str, Classification]]) -> list[tuple[str, dict[str, int]]]:
     """Dense against multi-crop, by nets: of the images, how many each has right that the other has not."""
     found = []
     for group in groups:
-        right = [claims.correct(group[method]) for method in METHODS[:2] if method in group]
-        if len(right) < 2 or any(bits is None for bits in right):
+        pair = [group[method] for method in METHODS[:2] if method in group]
+        if len(pair) < 2 or any(line.skipped for line in pair):
             continue
-        dense, multicrop = right
+        dense, multicrop = (line.correct() for line in pair)
         counts = {
             "both right": dense & multicrop,
             "only dense": dense & ~multicrop,
@@ -184,13 +183,13 @@ def agreements(groups: list[dict[str, Line]]) -> list[tuple[str, dict[str, int]]
     return found
 
 
-def agreement_chart(groups: list[dict[str, Line]], runs: Path, cache: Path) -> tuple[str, Markup]:
+def agreement_chart(groups: list[dict[str, Classification]], runs: Path, cache: Path) -> tuple[str, Markup]:
     """The true class's probability, dense against multi-crop, of the nets with the lowest error that are at hand."""
     pairs = [[group[method] for method in METHODS[:2] if method in group] for group in groups]
     here = [pair for pair in pairs if len(pair) == 2 and all(inspection.at_hand(line, cache) for line in pair)]
     if not here:
         raise Lacking(f"This needs a net's dense and multi-crop posteriors in {cache / 'posteriors'}.", BOTH)
-    pair = min(here, key=lambda pair: min(line["top1"] for line in pair))
+    pair = min(here, key=lambda pair: min(line.top1 for line in pair))
     dense, multicrop = (inspection.scored(line, runs, cache) for line in pair)
     common = np.intersect1d(dense.indices, multicrop.indices)
     (own_d, right_d), (own_m, right_m) = (

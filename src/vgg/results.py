@@ -4,7 +4,6 @@ runs/<data>/results.jsonl holds every evaluation made here; results/ holds the p
 Appendix B's evaluations are in transfer.py, and share the arrays and what is said of a line's origin.
 """
 
-import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +14,14 @@ from omegaconf import OmegaConf
 
 from vgg import plan, posteriors, submission
 from vgg.config import DESCRIPTORS, EvaluateConfig, TestScale, TrainScale, UserError, require, short
+from vgg.error_cells import VIEW_NAMES, method_name
 from vgg.files import alone
 from vgg.images import Listing, evaluated_images, refuse_unreadable, same_classes, why_unreadable
-from vgg.lines import VIEW_NAMES, append, method_name, paper_lines, result_line, shown
+from vgg.lines import append, classification, shown
 from vgg.nets import NOT_DENSE, OF_TABLE_1, PUBLISHED
 from vgg.posteriors import Key
 from vgg.process import run_fresh
+from vgg.records import BoxRow, Classification, ErrorRow, paper_rows
 from vgg.runs import Run, identity, run_name
 from vgg.scales import PAPER_CROP, multi_scale, single_scale
 
@@ -209,23 +210,21 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
     if not cfg.ablation.places:
         return [replace(single, runs=[run_name(plan.cell_config(single, cell))]) for cell in cfg.ablation.cells]
     cells = set(cfg.ablation.cells)
-    rows = [row for row in paper_lines() if row["place"] in cfg.ablation.places and cells.issuperset(row["runs"])]
-    distinct = {
-        json.dumps([row["runs"], row.get("views"), row.get("protocol"), row["q"]]): row for row in rows
-    }.values()
-    return [row_config(single, row) for row in distinct]
+    rows = [row for row in paper_rows() if row.place in cfg.ablation.places and cells.issuperset(row.runs)]
+    distinct = {(row.runs, getattr(row, "views", None), getattr(row, "protocol", None), row.q): row for row in rows}
+    return [row_config(single, row) for row in distinct.values()]
 
 
-def row_config(cfg: EvaluateConfig, row: dict[str, Any]) -> EvaluateConfig:
+def row_config(cfg: EvaluateConfig, row: ErrorRow | BoxRow) -> EvaluateConfig:
     """The evaluation of a row of Tables 3 to 6, or 8 and 9, with nets of ours."""
-    named = replace(cfg, runs=[run_name(plan.cell_config(cfg, cell)) for cell in row["runs"]])
-    if "protocol" in row:
-        how = replace(cfg.box_evaluation, protocol=row["protocol"], q=row["q"])
+    named = replace(cfg, runs=[run_name(plan.cell_config(cfg, cell)) for cell in row.runs])
+    if isinstance(row, BoxRow):
+        how = replace(cfg.box_evaluation, protocol=row.protocol, q=[list(q) for q in row.q])
         return replace(named, task="localisation", box_evaluation=how)
     return replace(
         named,
-        eval_method=replace(cfg.eval_method, views=row["views"]),
-        test_scale=TestScale(rule="single" if len(row["q"][0]) == 1 else "multi", q=None),
+        eval_method=replace(cfg.eval_method, views=list(row.views)),
+        test_scale=TestScale(rule="single" if len(row.q[0]) == 1 else "multi", q=None),
     )
 
 
@@ -312,12 +311,12 @@ def submit(cfg: EvaluateConfig) -> None:
     print(f"{cfg.submission}: five labels for each of {len(images):,} images of {images.root}")
 
 
-def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+def evaluate(cfg: EvaluateConfig) -> Classification:
     """Evaluate what the configuration names, print it, append its line; the line is returned."""
     runs = evaluated_runs(cfg)
     images = evaluated_images(cfg, tuple(runs[0].record()["classes"]))
     q = [test_scales(cfg, run) for run in runs]
-    line = result_line(cfg, runs, q, images, *posterior_of(cfg, runs, images))
-    append(cfg, "results", line)
+    line = classification(cfg, runs, q, images, *posterior_of(cfg, runs, images))
+    append(cfg, line)
     print(shown(line, images))
     return line

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vgg import paths
+from vgg.cells import without_seed
 from vgg.config import REPOSITORY, STARTS_FROM_A, Data, TrainConfig, TrainScale, UserError, no_option, require, short
 from vgg.files import flock, write_whole
 from vgg.images import Listing
@@ -191,11 +192,6 @@ def run_name(cfg: TrainConfig) -> str:
         if key not in SUFFIXES_OF_THEIR_OWN and value != usual[key]:
             name += suffix(key, value, keys)
     return name + (f"-{cfg.tag}" if cfg.tag else "")
-
-
-def without_seed(name: str) -> str:
-    """What the runs of several seeds share of their names."""
-    return re.sub(r"-seed\d+(?=-|$)", "", name)
 
 
 def spoken(error: str) -> str:

@@ -1,17 +1,18 @@
-"""Section 4's tables, ours beside the paper's: `python -m vgg tables`. What was not run shows as a dash."""
+"""Section 4's tables, ours beside the paper's: `python -m vgg tables`. What was not run shows as a dash.
+
+Ours are the lines that results/ keeps; a user's, of runs/, stand in columns of their own, or with `--mine` in the place
+of ours. Nothing is averaged over both.
+"""
 
 import csv
 import io
-import json
-import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from vgg import around_tables, box_tables, transfer_tables
-from vgg.config import REPOSITORY, UserError, require
-from vgg.files import write_whole
-from vgg.lines import ERRORS, TRAINING_SCALES, errors, method_name, paper_lines
-from vgg.runs import without_seed
+from vgg.cells import CELL
+from vgg.error_cells import ERRORS, SCALE_NAMES, YOURS, both_errors, method_name
+from vgg.records import Classification, ErrorRow, rows_of
+from vgg.selection import Origins, by_cell, current, row_cell, settled
 
 TITLES = {
     "Table 3": "Table 3: dense, one test scale (section 4.1)",
@@ -21,128 +22,81 @@ TITLES = {
     "Table 6": "Table 6: several nets (section 4.4)",
     "Table 7": "Table 7: beside others (section 4.5)",
 }
-SETTINGS = ("views", "softmax", "ceil_mode", "precision", "images_sha256")
-
-
-def curated(data: str, kind: str = "results") -> Path:
-    """Where results that are kept in the repository stand."""
-    return REPOSITORY / "results" / (f"{data}.jsonl" if kind == "results" else f"{data}-{kind}.jsonl")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The evaluations in a file; none where there is no file. Raises UserError naming a line that is damaged."""
-    lines = []
-    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number} is damaged: remove the line") from error
-    return lines
-
-
-def evaluations(data: str, runs: Path, kind: str = "results") -> list[dict[str, Any]]:
-    """Every evaluation of a kind on this data, kept or made here; of several with the same key the last."""
-    lines = [*read_lines(curated(data, kind)), *read_lines(runs / data / f"{kind}.jsonl")]
-    return list({KINDS[kind](line): line for line in lines}.values())
-
-
-def results(data: str, runs: Path) -> list[dict[str, Any]]:
-    """Every classification."""
-    return evaluations(data, runs)
-
-
-def key(line: dict[str, Any]) -> str:
-    """What was evaluated, and how: a later line with the same key takes an earlier one's place."""
-    return json.dumps([nets(line), *(line[setting] for setting in SETTINGS)])
-
-
-KINDS = {"results": key, "localisation": box_tables.key, "transfer": transfer_tables.key}
-
-
-def nets(line: dict[str, Any]) -> list[tuple[str, list[int]]]:
-    """The runs of an evaluation or a row with their test scales, in an order of their own."""
-    return sorted(zip(line["runs"], map(sorted, line["q"]), strict=True))
-
-
-def keep(data: str, runs: Path) -> dict[Path, int]:
-    """Copy the evaluations made here to results/; the files there, and the number of lines that each then has."""
-    found = {curated(data, kind): evaluations(data, runs, kind) for kind in KINDS}
-    kept = {path: lines for path, lines in found.items() if lines}
-    require(bool(kept), f"nothing to keep: {runs / data / 'results.jsonl'} is missing or empty")
-    for path, lines in kept.items():
-        with write_whole(path) as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-    return {path: len(lines) for path, lines in kept.items()}
-
-
-def matching(row: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Our evaluations of a row's nets, views and scales, the last for each seed, the paper's settings only."""
-    found = {}
-    for line in lines:
-        cells = [without_seed(name.split("/")[1]) for name in line["runs"]]
-        settings = line["softmax"] == "last" and not any(line["ceil_mode"]) and len(set(line["seed"])) == 1
-        if settings and nets(line | {"runs": cells}) == nets(row) and sorted(line["views"]) == sorted(row["views"]):
-            found[line["seed"][0]] = line
-    return list(found.values())
 
 
 def net_name(cell: str) -> str:
-    """D-jitter-fc -> D [256;512] FC only."""
-    model, scale, *rest = re.match(r"(.+?)-(256|384|jitter)(-fc)?$", cell).groups()
-    return f"{model} {TRAINING_SCALES[scale]}" + (" FC only" if rest[0] else "")
+    """D-jitter-fc -> D [256;512] FC only; a draw or start of its own stays behind it."""
+    found = CELL.match(cell)
+    rest = cell[found.end("scale") :].removeprefix("-fc")
+    return f"{found['model']} {SCALE_NAMES[found['scale']]}" + (" FC only" if found["fc"] else "") + rest
 
 
-def evaluation_name(row: dict[str, Any]) -> list[str]:
+def evaluation_name(row: ErrorRow) -> list[str]:
     """The nets of a row, its views, and its test scales."""
-    many = len(row["runs"]) > 2
-    nets = f"{len(row['runs'])} nets, the ILSVRC submission" if many else " + ".join(map(net_name, row["runs"]))
-    return [nets, method_name(row["views"]), "each its own" if many else ", ".join(map(str, row["q"][0]))]
+    many = len(row.runs) > 2
+    names = f"{len(row.runs)} nets, the ILSVRC submission" if many else " + ".join(map(net_name, row.runs))
+    return [names, method_name(row.views), "each its own" if many else ", ".join(map(str, row.q[0]))]
 
 
-def row_cells(row: dict[str, Any], ours: list[dict[str, Any]]) -> list[str]:
-    """One line of a table as text."""
-    left = [row["method"], str(row["nets"])] if "method" in row else evaluation_name(row)
-    cells = [*left, *errors(row, ours, "top1"), *errors(row, ours, "top5"), str(len(ours)) if ours else "–"]
-    if "top5_test" in row:
-        cells.append("–" if row["top5_test"] is None else f"{row['top5_test']:.1f}")
-    return cells
-
-
-def table(place: str, lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def table(
+    place: str, lines: Sequence[Classification], yours: Sequence[Classification] | None = None
+) -> tuple[list[str], list[list[str]]]:
     """(header, rows) of one of the paper's tables, ours beside the paper's."""
-    rows = [row for row in paper_lines() if row["place"] == place]
-    header = [*(("method", "nets") if "method" in rows[0] else ("net", "evaluation", "Q")), *ERRORS]
-    header += ["paper's test"] if "top5_test" in rows[0] else []
-    return header, [row_cells(row, matching(row, lines) if "runs" in row else []) for row in rows]
+    rows, tested = rows_of(place), place in ("Table 6", "Table 7")
+    ours, theirs = by_cell(current(lines)), None if yours is None else by_cell(current(yours))
+    left = ("method", "nets") if place == "Table 7" else ("net", "evaluation", "Q")
+    header = [*left, *ERRORS, *(YOURS if yours is not None else ()), *(("paper's test",) if tested else ())]
+    body = []
+    for row in rows:
+        of_ours, of_yours = ([] if one is None else list(one.get(row_cell(row), {}).values()) for one in (ours, theirs))
+        cells = [row.method, str(row.nets)] if place == "Table 7" else evaluation_name(row)
+        cells += both_errors(row, of_ours, None if theirs is None else of_yours)
+        if tested:
+            cells.append("–" if row.top5_test is None else f"{row.top5_test:.1f}")
+        body.append(cells)
+    return header, body
 
 
-def rendered(data: str, runs: Path, form: str) -> str:
+def tables(origins: Origins) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, rows) of Tables 3 to 7 and the networks around it."""
+    lines, yours = origins.ours(Classification), origins.yours(Classification)
+    parts = [(title, *table(place, lines, yours)) for place, title in TITLES.items()]
+    return [*parts, (around_tables.TITLE, *around_tables.table(lines, yours))]
+
+
+def rendered(origins: Origins, form: str) -> str:
     """Tables 3 to 12 and the networks around it, for one data set, as text, markdown or csv."""
-    lines = results(data, runs)
-    parts = [described(data, lines)] if form != "csv" else []
+    lines = origins.ours(Classification)
+    parts = [described(origins)] if form != "csv" else []
     table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
-    parts += [table_of(title, *table(place, lines)) for place, title in TITLES.items()]
-    parts.append(table_of(around_tables.TITLE, *around_tables.table(lines)))
+    parts += [table_of(*each) for each in tables(origins)]
     parts += [around_tables.commands(lines)] if form != "csv" else []
-    parts += [table_of(*found) for found in box_tables.tables(evaluations(data, runs, "localisation"))]
-    parts += [table_of(*found) for found in transfer_tables.tables(evaluations(data, runs, "transfer"))]
+    parts += [table_of(*each) for each in box_tables.tables(origins)]
+    parts += [table_of(*each) for each in transfer_tables.tables(origins)]
     return ("\n\n" if form != "csv" else "\n").join(parts)
 
 
-def described(data: str, lines: list[dict[str, Any]]) -> str:
-    """What our numbers are about, in a sentence."""
+def described(origins: Origins) -> str:
+    """What our numbers are about, and whose they are, in sentences."""
+    lines = settled(origins.ours(Classification))
+    whose = f"yours, of {origins.runs / origins.data}" if origins.of_user else "ours, of results/"
     if not lines:
-        return f"No net was evaluated as a classifier on {data} yet. The paper: ILSVRC-2012 validation, errors in %."
+        return (
+            f"No net was evaluated as a classifier on {origins.data} yet ({whose}). The paper: ILSVRC-2012 validation, "
+            "errors in %."
+        )
     last = lines[-1]
     scales, widths = (
-        ", ".join(f"{value:g}" for value in sorted({value for line in lines for value in line[key]}))
+        ", ".join(f"{value:g}" for value in sorted({value for line in lines for value in getattr(line, key)}))
         for key in ("scale", "width")
     )
-    left_out = f" ({last['skipped']} more could not be read)" if last.get("skipped") else ""
+    left_out = f" ({last.skipped} more could not be read)" if last.skipped else ""
+    gone = len(lines) - len(current(lines))
     return (
-        f"Ours: {data}, {last['images']:,} validation images{left_out}, {last['classes']} classes, scale "
-        f"{scales}, width {widths}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
-        "Errors in %, differences in points, 95 % intervals by Wilson."
+        f"{origins.data}, {whose}: {last.images:,} validation images{left_out}, {last.classes} classes, scale "
+        f"{scales}, width {widths}, {last.precision}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
+        "Errors in %, differences in points, 95 % intervals over photos and seeds; ± is the spread between seeds."
+        + (f"\nLeft out: {gone} evaluations of weights that were trained anew since." if gone else "")
     )
 
 

@@ -9,13 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vgg import box_tables, tables
+from vgg import box_tables
+from vgg.cells import CELL, without_seed
 from vgg.config import STARTS_FROM_A, EvaluateConfig, UserError, require
-from vgg.lines import method_name, paper_lines, paper_row
-from vgg.plan import CELL, scale_of
+from vgg.error_cells import method_name
+from vgg.plan import scale_of
 from vgg.process import QUIET_WANDB
-from vgg.runs import without_seed
+from vgg.records import Classification, Evaluation, Localisation, Transfer, rows_of
 from vgg.scales import multi_scale, single_scale
+from vgg.selection import paper_row
 from vgg.transfer_tables import described
 from vgg.transfer_tables import protocol as transfer_protocol
 
@@ -72,8 +74,7 @@ def identifier(run: str) -> str:
 @cache
 def depth(model: str) -> int | None:
     """Weight layers of a column of Table 1; None for another net."""
-    layers = {row["net"]: row["weight_layers"] for row in paper_lines() if row["place"] == "Table 1"}
-    return layers.get(model)
+    return next((row.weight_layers for row in rows_of("Table 1") if row.net == model), None)
 
 
 def joined(values: list[str]) -> str:
@@ -81,106 +82,106 @@ def joined(values: list[str]) -> str:
     return " + ".join(dict.fromkeys(values))
 
 
-def kind(line: dict[str, Any]) -> str:
-    """Which file of evaluations a line is of: results, localisation or transfer."""
-    return "results" if "views" in line else "localisation" if "protocol" in line else "transfer"
-
-
-def method(line: dict[str, Any]) -> str:
+def method(line: Evaluation) -> str:
     """How an evaluation is done, as its run's name says it."""
-    if kind(line) == "transfer":
+    if isinstance(line, Transfer):
         return f"SVM on {described(line)}: {transfer_protocol(line)}"
-    return method_name(line["views"]) if kind(line) == "results" else box_tables.PROTOCOLS[line["protocol"]]
+    return method_name(line.views) if isinstance(line, Classification) else box_tables.PROTOCOLS[line.protocol]
 
 
-def protocol(line: dict[str, Any]) -> str:
+def protocol(line: Evaluation) -> str:
     """What an evaluation's errors are called: dense_single, fused_multi; `other` where its Q's follow no rule.
 
     Settings that are not the paper's stand at the end, so that its errors never mix with those of others. The
     appendices' are localisation_full and localisation_ground_truth; transfer_classes, _objects and _actions.
     """
-    if kind(line) != "results":
-        return f"{kind(line)}_{line['protocol'] if kind(line) == 'localisation' else line['labels']}"
-    scales = [scale_of(cell) for cell in line["cells"]]
+    if not isinstance(line, Classification):
+        return f"{line.kind}_{line.protocol if isinstance(line, Localisation) else line.labels}"
+    scales = [scale_of(cell) for cell in line.cells]
     follows = [
         name
         for name, rule in RULES.items()
-        if all(tuple(sorted(q)) == rule(s.smin, s.smax) for q, s in zip(line["q"], scales, strict=True))
+        if all(tuple(sorted(q)) == rule(s.smin, s.smax) for q, s in zip(line.q, scales, strict=True))
     ]
-    name = "fused" if line["views"] == ["dense", "multicrop"] else "_".join(line["views"])
+    name = "fused" if line.views == ("dense", "multicrop") else "_".join(line.views)
     name += f"_{follows[0] if follows else 'other'}"
-    name += "_softmax_first" if line["softmax"] == "first" else ""
-    return name + ("_ceil" if any(line["ceil_mode"]) else "")
+    name += "_softmax_first" if line.softmax == "first" else ""
+    return name + ("_ceil" if any(line.ceil_mode) else "")
 
 
-def settings(line: dict[str, Any]) -> dict[str, Any]:
+def settings(line: Evaluation) -> dict[str, Any]:
     """An evaluation's configuration: what it is grouped and filtered by, under the names that training runs have."""
-    found = [CELL.match(cell) for cell in line["cells"]]
+    found = [CELL.match(cell) for cell in line.cells]
     return {
         "model": {"name": joined([cell["model"] for cell in found])},
         "train_scale": {"name": joined([cell["scale"] for cell in found])},
-        "dataset": line["data"],
-        "seed": line["seed"][0] if len(set(line["seed"])) == 1 else line["seed"],
-        "cell": joined([without_seed(cell) for cell in line["cells"]]),
+        "dataset": line.data,
+        "seed": line.seed[0] if len(set(line.seed)) == 1 else line.seed,
+        "cell": joined([without_seed(cell) for cell in line.cells]),
         "method": method(line),
         "protocol": protocol(line),
-        **{key: line[key] for key in SETTINGS if key in line},
+        **{key: getattr(line, key) for key in SETTINGS if hasattr(line, key)},
     }
 
 
-def errors(line: dict[str, Any]) -> dict[str, Any]:
+def errors(line: Evaluation) -> dict[str, Any]:
     """An evaluation's row: the errors under the protocol's name, and what they are drawn over, Q and depth.
 
     Depth is that of A to E as the paper trains them: nets that differ in something else are no points of that curve.
     """
-    name, cells = protocol(line), {without_seed(cell) for cell in line["cells"]}
-    if kind(line) != "results":
-        measure = "error" if kind(line) == "localisation" else "mean"
-        return {f"{name}/{measure}": line[measure]}
-    row: dict[str, Any] = {f"{name}/{key}": line[key] for key in ("top1", "top5")}
-    model, scale = CELL.match(line["cells"][0]).group("model", "scale")
+    name, cells = protocol(line), {without_seed(cell) for cell in line.cells}
+    if not isinstance(line, Classification):
+        measure = "error" if isinstance(line, Localisation) else "mean"
+        return {f"{name}/{measure}": getattr(line, measure)}
+    measured = {key: getattr(line, key) for key in ("top1", "top5") if getattr(line, key) is not None}
+    row: dict[str, Any] = {f"{name}/{key}": error for key, error in measured.items()}
+    model, scale = CELL.match(line.cells[0]).group("model", "scale")
     if cells == {f"{model}-{scale}"} and model in ("A", *STARTS_FROM_A):
         row["depth"] = depth(model)
-    scales = {q for own in line["q"] for q in own}
+    scales = {q for own in line.q for q in own}
     if len(scales) == 1:
         row["q"] = scales.pop()
         if name in ("dense_single", "dense_other"):
-            row |= {f"dense_over_q/{key}": line[key] for key in ("top1", "top5")}
+            row |= {f"dense_over_q/{key}": error for key, error in measured.items()}
     return row
 
 
-def summary(line: dict[str, Any]) -> dict[str, Any]:
+def summary(line: Evaluation) -> dict[str, Any]:
     """An evaluation's numbers: errors with their 95 % intervals, images, and the paper's row where there is one."""
-    numbers: dict[str, Any] = {"images": line["images"], "skipped": line["skipped"]}
-    if kind(line) == "transfer":
-        return numbers | {key: line[key] for key in ("mean", "spread", "recall", "ap") if key in line}
-    keys, row = ("top1", "top5"), paper_row(line) if kind(line) == "results" else box_tables.paper_row(line)
-    if kind(line) == "localisation":
-        keys = ("error",)
-        numbers |= {key: line[key] for key in ("mean_iou", "constant_box_error")}
-    for key in keys:
-        low, high = line[f"{key}_interval"]
-        numbers |= {key: line[key], f"{key}_low": low, f"{key}_high": high}
-        if row is not None:
-            numbers |= {f"paper_{key}": row[key], "paper_place": row["place"]}
+    also = {
+        Transfer: ("mean", "spread", "recall", "ap"),
+        Localisation: ("class_error", "mean_iou", "constant_box_error"),
+        Classification: ("majority_error", "class_error"),
+    }[type(line)]
+    numbers = {key: getattr(line, key) for key in ("images", "skipped", *also) if getattr(line, key) is not None}
+    if isinstance(line, Transfer):
+        return numbers
+    of_boxes = isinstance(line, Localisation)
+    row = box_tables.paper_row(line) if of_boxes else paper_row(line)
+    for key in ("error",) if of_boxes else ("top1", "top5"):
+        if getattr(line, key) is not None:
+            low, high = getattr(line, f"{key}_interval")
+            numbers |= {key: getattr(line, key), f"{key}_low": low, f"{key}_high": high}
+            if row is not None:
+                numbers |= {f"paper_{key}": getattr(row, key), "paper_place": row.place}
     return numbers
 
 
-def title(line: dict[str, Any]) -> str:
+def title(line: Evaluation) -> str:
     """The name of an evaluation's run: nets, method and test scales."""
-    few = len(line["runs"]) <= NAMED
-    name = ", ".join([joined(line["runs"]) if few else f"{len(line['runs'])} nets", method(line)])
-    if kind(line) == "transfer":  # whose method says the scales
+    few = len(line.runs) <= NAMED
+    name = ", ".join([joined(line.runs) if few else f"{len(line.runs)} nets", method(line)])
+    if isinstance(line, Transfer):  # whose method says the scales
         return name
-    return f"{name}, Q = " + (joined([", ".join(map(str, q)) for q in line["q"]]) if few else "each its own")
+    return f"{name}, Q = " + (joined([", ".join(map(str, q)) for q in line.q]) if few else "each its own")
 
 
-def evaluation_id(line: dict[str, Any]) -> str:
+def evaluation_id(line: Evaluation) -> str:
     """The same for the same evaluation, which takes an earlier one's place."""
-    return f"evaluate-{hashlib.sha256(tables.KINDS[kind(line)](line).encode()).hexdigest()[:16]}"
+    return f"evaluate-{hashlib.sha256(line.key.encode()).hexdigest()[:16]}"
 
 
-def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
+def log_evaluation(cfg: EvaluateConfig, line: Evaluation) -> None:
     """One evaluation as a run in W&B, its files in runs/<data>/wandb.
 
     UserError where W&B fails: the line is in its file by then.
@@ -192,12 +193,12 @@ def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
     quiet()
     import wandb
 
-    folder = Path(cfg.dirs.runs) / line["data"]
+    folder = Path(cfg.dirs.runs) / line.data
     try:
         with wandb.init(
             mode=cfg.logger.wandb,
             project=cfg.logger.project,
-            group=cfg.logger.group or line["data"],
+            group=cfg.logger.group or line.data,
             job_type="evaluate",
             id=evaluation_id(line),
             name=title(line),
@@ -217,4 +218,4 @@ def log_evaluation(cfg: EvaluateConfig, line: dict[str, Any]) -> None:
             run.log(errors(line))
             run.summary.update(summary(line))
     except (*failures(), OSError) as error:
-        raise UserError(f"the result is in {folder / kind(line)}.jsonl, but {failure(error)}") from error
+        raise UserError(f"the result is in {folder / line.kind}.jsonl, but {failure(error)}") from error

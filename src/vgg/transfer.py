@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,15 @@ from vgg import posteriors, svm
 from vgg.config import EvaluateConfig, require
 from vgg.images import Listing
 from vgg.lines import append, provenance
+from vgg.records import Transfer
 from vgg.results import Array, arrays_under, evaluated_runs, stored
 from vgg.runs import Run
 from vgg.samples import Samples, Split, samples, splits
-from vgg.transfer_tables import Line, described, papers
+from vgg.transfer_tables import described, papers
 from vgg.voc import Boxes
 
 
-def evaluate(cfg: EvaluateConfig) -> Line | None:
+def evaluate(cfg: EvaluateConfig) -> Transfer | None:
     """Classify the data by the nets' descriptors, print the result, append its line; a dry run says what it needs."""
     how = cfg.transfer
     require(cfg.ablation is None, "task=transfer is about nets by their names: runs=[…] instead of ablation=")
@@ -46,21 +48,22 @@ def evaluate(cfg: EvaluateConfig) -> Line | None:
         people, readable = descriptors(cfg, runs, known.people)
         found, usable = np.hstack([found, people]), usable & readable
     parts = list(splits(known, how, usable))
-    line = {
-        "features": how.features,
-        "q": how.q,
-        "combine": how.combine,
-        "images": len(known.images),
-        "samples": int(usable.sum()),
-        "skipped": int((~usable).sum()),
-        "dimensions": found.shape[1],
-        "held_out": how.held_out,
-        "split_seed": how.seed,
+    origin = provenance(cfg, runs, known.images)
+    origin["versions"]["scikit-learn"] = version("scikit-learn")
+    line = Transfer(
+        features=how.features,
+        q=tuple(how.q),
+        combine=how.combine,
+        images=len(known.images),
+        samples=int(usable.sum()),
+        skipped=int((~usable).sum()),
+        dimensions=found.shape[1],
+        held_out=how.held_out,
+        split_seed=how.seed,
         **(class_recall if known.to_train is None else voc_ap)(cfg, known, parts, found),
-        **provenance(cfg, runs, known.images),
-    }
-    line["versions"]["scikit-learn"] = version("scikit-learn")
-    append(cfg, "transfer", line)
+        **origin,
+    )
+    append(cfg, line)
     print(shown(line, known.images))
     return line
 
@@ -108,7 +111,7 @@ def classified(
     return c, svm.scores(train, truth, test, c)
 
 
-def class_recall(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.ndarray) -> Line:
+def class_recall(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.ndarray) -> dict[str, Any]:
     """Caltech's protocol: the mean class recall of every drawn split, in %, their mean and spread."""
     made = [classified(cfg, known, part, found, svm.mean_recall) for part in parts]
     recall = [
@@ -122,14 +125,14 @@ def class_recall(cfg: EvaluateConfig, known: Samples, parts: list[Split], found:
         "training_samples": len(parts[0].train),
         "test_samples": len(parts[0].test),
         "measure": "mean class recall",
-        "c": [c for c, _ in made],
-        "recall": recall,
+        "c": tuple(c for c, _ in made),
+        "recall": tuple(recall),
         "mean": round(mean(recall), 4),
         "spread": round(stdev(recall), 4) if len(recall) > 1 else None,  # with n - 1; the paper does not say
     }
 
 
-def voc_ap(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.ndarray) -> Line:
+def voc_ap(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.ndarray) -> dict[str, Any]:
     """VOC's protocol: every class's AP in %, [area, 11-point], and their mean by the measure of the data's year."""
     how, (part,) = cfg.transfer, parts
     c, scores = classified(cfg, known, part, found, svm.mean_ap)
@@ -148,9 +151,11 @@ def voc_ap(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.nd
         "test_samples": len(part.test),
         "measure": "mAP, 11-point" if old else "mAP",
         "year": year and int(year[1]),
-        "c": [c],
+        "c": (c,),
+        "recall": None,
         "ap": {
-            name: [round(100 * value, 4) for value in ap] for name, ap in zip(known.images.classes, each, strict=True)
+            name: tuple(round(100 * value, 4) for value in ap)
+            for name, ap in zip(known.images.classes, each, strict=True)
         },
         "map_area": area,
         "map_11_point": eleven,
@@ -159,28 +164,26 @@ def voc_ap(cfg: EvaluateConfig, known: Samples, parts: list[Split], found: np.nd
     }
 
 
-def shown(line: Line, images: Listing) -> str:
+def shown(line: Transfer, images: Listing) -> str:
     """The result as a person reads it."""
-    left_out = f", {line['skipped']} more could not be read" if line["skipped"] else ""
+    left_out = f", {line.skipped} more could not be read" if line.skipped else ""
     lines = [
         "",
-        f"{' + '.join(line['runs'])}, {described(line)}: {line['dimensions']:,} numbers",
-        f"{line['samples']:,} {'people' if line['labels'] == 'actions' else 'images'} of {images.root}{left_out}, "
-        f"{line['classes']} classes; {line['training_samples']:,} to train on, {line['test_samples']:,} to test on",
+        f"{' + '.join(line.runs)}, {described(line)}: {line.dimensions:,} numbers",
+        f"{line.samples:,} {'people' if line.labels == 'actions' else 'images'} of {images.root}{left_out}, "
+        f"{line.classes} classes; {line.training_samples:,} to train on, {line.test_samples:,} to test on",
         "",
     ]
-    if "ap" in line:
-        width = max(map(len, line["ap"]))
+    if line.ap is not None:
+        width = max(map(len, line.ap))
         lines.append(f"  {'AP, %':{width}}   area   11-point")
-        lines += [f"  {name:{width}}  {area:5.1f}      {eleven:5.1f}" for name, (area, eleven) in line["ap"].items()]
-        lines += [
-            f"  {'mean':{width}}  {line['map_area']:5.1f}      {line['map_11_point']:5.1f}    C = {line['c'][0]:g}"
-        ]
+        lines += [f"  {name:{width}}  {area:5.1f}      {eleven:5.1f}" for name, (area, eleven) in line.ap.items()]
+        lines += [f"  {'mean':{width}}  {line.map_area:5.1f}      {line.map_11_point:5.1f}    C = {line.c[0]:g}"]
     else:
-        each = ", ".join(f"{recall:.1f}" for recall in line["recall"])
-        spread = "" if line["spread"] is None else f" ± {line['spread']:.1f}"
-        chosen = ", ".join(f"{c:g}" for c in line["c"])
-        lines.append(f"  mean class recall   {line['mean']:5.1f}{spread} %   over splits: {each}; C = {chosen}")
+        each = ", ".join(f"{recall:.1f}" for recall in line.recall)
+        spread = "" if line.spread is None else f" ± {line.spread:.1f}"
+        chosen = ", ".join(f"{c:g}" for c in line.c)
+        lines.append(f"  mean class recall   {line.mean:5.1f}{spread} %   over splits: {each}; C = {chosen}")
     if paper := papers(line):
         lines.append(f"  the paper           {paper}")
     return "\n".join(lines)
