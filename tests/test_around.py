@@ -23,7 +23,7 @@ from vgg.evaluation import posteriors
 from vgg.initialise import draw
 from vgg.inspection import Lacking
 from vgg.module import Classifier
-from vgg.nets import LIBRARY, MODELS, SMALLEST_SCALE
+from vgg.nets import FC6_WINDOWS, LIBRARY, MODELS, SMALLEST_SCALE
 from vgg.network import Network
 from vgg.runs import Run
 from vgg.scales import SCALES, real_pixels
@@ -101,7 +101,7 @@ def test_a_crop_that_is_too_small_is_refused_with_the_scale_that_fits():
                 composed(f"model={name}", f"data.scale={smallest / 2}")
 
 
-@pytest.mark.parametrize(("name", "sides"), [("alexnet", [6, 5, 5, 4]), ("zfnet", [6, 6, 6, 5])])
+@pytest.mark.parametrize(("name", "sides"), FC6_WINDOWS.items())
 def test_fc6_of_alexnet_and_zfnet_takes_the_map_that_the_crop_gives_at_each_scale(name, sides):
     for scale, side in zip(SCALES, sides, strict=True):
         net = make(name, 7, scale, 1 / 16).eval()

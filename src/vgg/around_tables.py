@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from vgg.cells import CELL, without_seed
 from vgg.error_cells import ERRORS, YOURS, both_errors, mean_error, method_name
+from vgg.nets import FC6_WINDOWS
 from vgg.records import Classification, ErrorRow, paper_rows
+from vgg.scales import SCALES
 from vgg.selection import current, settled
 
 TITLE = "The networks around it: the best evaluation of each net alone"
@@ -83,8 +85,20 @@ def table(
     return header + list(YOURS if yours is not None else ()), body
 
 
+def geometry(lines: Sequence[Classification]) -> str:
+    """What a smaller scale changes in these nets, in a sentence; nothing of scale 1."""
+    scales = sorted({scale for line in lines for scale in line.scale} - {1.0})
+    return "".join(
+        f"\nAt scale {scale:g}, fc6 of AlexNet takes {alexnet}x{alexnet} cells and of ZFNet {zfnet}x{zfnet} (at "
+        "scale 1 6x6); the libraries' nets keep their strides, LeNet-5 its 32x32 input."
+        for scale, alexnet, zfnet in zip(SCALES, *FC6_WINDOWS.values(), strict=True)
+        if scale in scales
+    )
+
+
 def commands(lines: Sequence[Classification]) -> str:
-    """What made each row of `table`."""
+    """What made each row of `table`, and what their scale changes in the nets."""
     ours = {net: best(own)[1] for net, own in alone(lines).items() if net in YEARS}
     rows = [f"{net}: {ours[net][-1].command}" for net in YEARS if net in ours]
-    return "\n".join(["Multiply-adds are those of a training crop. The rows' commands:", *(rows or ["–"])])
+    about = f"Multiply-adds are those of a training crop.{geometry(lines)}"
+    return "\n".join([about, "The rows' commands:", *(rows or ["–"])])

@@ -13,6 +13,7 @@ TRAINING_SCALES = {"256": (256, 256), "384": (384, 384), "jitter": (256, 512)}  
 DRAWS = ("std001", "literal", "glorot", "kaiming")
 NOT_DENSE = ("lenet5",)  # its input is fixed
 SMALLEST_SCALE = {"densenet121": 0.25}  # a crop of 28 is too small for its pools
+FC6_WINDOWS = {"alexnet": (6, 5, 5, 4), "zfnet": (6, 6, 6, 5)}  # cells a side at each of scales.SCALES
 PUBLISHED = {  # weights that the world has
     "torchvision": ("A", "B", "D", "E", *(net for net, library in LIBRARY.items() if library == "torchvision")),
     "caffe": ("D", "E"),

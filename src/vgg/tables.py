@@ -91,13 +91,22 @@ def described(origins: Origins) -> str:
         for key in ("scale", "width")
     )
     left_out = f" ({last.skipped} more could not be read)" if last.skipped else ""
+    rates = {falls(line.schedule[0]) for line in lines}
     gone = len(lines) - len(current(lines))
     return (
         f"{origins.data}, {whose}: {last.images:,} validation images{left_out}, {last.classes} classes, scale "
         f"{scales}, width {widths}, {last.precision}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
+        f"The learning rate falls {' or '.join(sorted(rates))}.\n"
         "Errors in %, differences in points, 95 % intervals over photos and seeds; ± is the spread between seeds."
         + (f"\nLeft out: {gone} evaluations of weights that were trained anew since." if gone else "")
     )
+
+
+def falls(schedule: Sequence[tuple[float, float]] | None) -> str:
+    """When the learning rate of a training falls."""
+    if schedule is None:
+        return "on plateaus of the validation error, as in the paper"
+    return "to " + ", ".join(f"{factor:g} of it after {share:.0%} of the epochs" for share, factor in schedule)
 
 
 def first_number(header: list[str]) -> int:
