@@ -19,9 +19,9 @@ SHORT_SIDE = 64  # pixels; S = 256 and 512 of the paper are 32 and 64 at scale 1
 VAL_DIGITS = 597  # of 1,797; the other 1,200 make the training scenes
 SCENES = {"train": 6400, "val": 3 * VAL_DIGITS}
 HEIGHTS = (0.25, 0.90)  # of a digit, in parts of the short side
-DIM = 0.8  # the photographs' brightness, so that the digits stand out
+DIM = 0.5  # the photographs' brightness, so that the digits stand out
 SEED = 1409_1556
-VERSION = 2  # of everything here that changes a scene
+VERSION = 3  # of everything here that changes a scene
 
 
 def background(rng: np.random.Generator, photos: list[Image.Image]) -> Image.Image:
