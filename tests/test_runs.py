@@ -278,6 +278,21 @@ def test_a_lineage_that_cannot_be_is_refused(overrides, message, tmp_path):
         plan.lineage(composed(*overrides, f"dirs.runs={tmp_path}"))
 
 
+def test_a_parent_of_another_scale_is_named_in_the_plan_and_in_the_record(tmp_path):
+    """Shapes do not tell scales apart."""
+    parent = Run.named("digits/D-256-scale0.25", tmp_path)
+    parent.prepare(composed("model=D", "train_scale=S256", "data.scale=0.25"), None)
+    parent.weights.touch()
+    for name, scale in (("D-256-scale0.25", " of scale 0.25"), ("D-256", "")):
+        own = Run.named("digits/D-256", tmp_path)
+        own.prepare(composed("model=D", "train_scale=S256"), None)
+        own.weights.touch()
+        (step,) = plan.lineage(composed("tag=child", f"init.parent={name}", f"dirs.runs={tmp_path}"))
+        assert step.state == f"to train, from digits/{name}{scale}"
+        step.run.prepare(step.cfg, step.parent)
+        assert step.run.record()["parent_scale"] == (0.25 if scale else 0.125)
+
+
 def test_a_scale_from_another_parent_has_a_name_of_its_own_and_never_starts_from_itself(tmp_path):
     names = [
         step.run.name

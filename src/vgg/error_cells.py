@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from vgg.records import BoxRow, Classification, ErrorRow, Localisation
+from vgg.records import BoxRow, Classification, ErrorRow, Evaluation, Localisation
 from vgg.sampling import mean_interval
 
 VIEW_NAMES = {"dense": "dense", "multicrop": "multi-crop", "center": "centre crop", "tencrop": "ten crops"}
@@ -17,6 +17,11 @@ Lines = Sequence[Classification] | Sequence[Localisation]
 def method_name(views: Sequence[str]) -> str:
     """As the paper writes it: dense, multi-crop, multi-crop & dense."""
     return " & ".join(VIEW_NAMES[view] for view in sorted(views, reverse=True))
+
+
+def without_mirror_images(line: Evaluation) -> str:
+    """What is said after an evaluation's method where it averages no mirror images in; nothing where it does."""
+    return "" if all(line.mirror) else " without mirror images"
 
 
 def mean_error(lines: Lines, key: str) -> tuple[float, tuple[float, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 from vgg import posteriors
 from vgg.cells import CELL
 from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, require
-from vgg.error_cells import method_name
+from vgg.error_cells import method_name, without_mirror_images
 from vgg.images import Listing
 from vgg.nets import OF_TABLE_1
 from vgg.records import FEW, Classification, Evaluation, Localisation, packed_bits, written
@@ -161,7 +161,8 @@ def shown(line: Classification, images: Listing) -> str:
     """The result as a person reads it."""
     left_out = f", {line.skipped} more could not be read" if line.skipped else ""
     nets = " + ".join(line.runs)
-    lines = ["", f"{nets}, {method_name(line.views)}, {line.images:,} images of {images.root}{left_out}"]
+    method = method_name(line.views) + without_mirror_images(line)
+    lines = ["", f"{nets}, {method}, {line.images:,} images of {images.root}{left_out}"]
     lines += [*shown_scales(line), ""]
     row = paper_row(line)
     lines.append("                       ours   95 % interval" + ("      the paper, ImageNet" if row else ""))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from vgg import around_tables, box_tables, transfer_tables
 from vgg.cells import CELL
-from vgg.error_cells import ERRORS, SCALE_NAMES, YOURS, both_errors, method_name
+from vgg.error_cells import ERRORS, SCALE_NAMES, YOURS, both_errors, method_name, without_mirror_images
 from vgg.records import Classification, ErrorRow, rows_of
 from vgg.selection import Origins, by_cell, current, row_cell, settled
 
@@ -95,7 +95,8 @@ def described(origins: Origins) -> str:
     gone = len(lines) - len(current(lines))
     return (
         f"{origins.data}, {whose}: {last.images:,} validation images{left_out}, {last.classes} classes, scale "
-        f"{scales}, width {widths}, {last.precision}. The paper: ILSVRC-2012 validation, 50,000 images.\n"
+        f"{scales}, width {widths}, {last.precision}{without_mirror_images(last)}.\n"
+        "The paper: ILSVRC-2012 validation, 50,000 images.\n"
         f"The learning rate falls {' or '.join(sorted(rates))}.\n"
         "Errors in %, differences in points, 95 % intervals over photos and seeds; ± is the spread between seeds."
         + (f"\nLeft out: {gone} evaluations of weights that were trained anew since." if gone else "")

@@ -18,6 +18,7 @@ import numpy as np
 
 from vgg import posteriors, svm
 from vgg.config import EvaluateConfig, require
+from vgg.error_cells import without_mirror_images
 from vgg.images import Listing
 from vgg.lines import append, provenance
 from vgg.records import Transfer
@@ -169,7 +170,7 @@ def shown(line: Transfer, images: Listing) -> str:
     left_out = f", {line.skipped} more could not be read" if line.skipped else ""
     lines = [
         "",
-        f"{' + '.join(line.runs)}, {described(line)}: {line.dimensions:,} numbers",
+        f"{' + '.join(line.runs)}, {described(line)}{without_mirror_images(line)}: {line.dimensions:,} numbers",
         f"{line.samples:,} {'people' if line.labels == 'actions' else 'images'} of {images.root}{left_out}, "
         f"{line.classes} classes; {line.training_samples:,} to train on, {line.test_samples:,} to test on",
         "",
