@@ -310,7 +310,7 @@ def test_what_a_net_cannot_have_is_refused(overrides, named):
 
 def test_a_recipe_stands_over_the_datas_numbers_and_the_command_line_over_both():
     own = composed("model=resnet18", "data=imagenette", "train_scale=S384")
-    assert (own.data.lr, own.data.batch, own.data.epochs, own.optimizer.weight_decay) == (0.1, 256, 16, 1e-4)
+    assert (own.data.lr, own.data.batch, own.data.epochs, own.optimizer.weight_decay) == (0.1, 256, 30, 1e-4)
     assert own.model.dropout == 0
     assert composed("data=imagenette", "model=resnet18", "data.lr=0.3", "data.batch=8").data.lr == 0.3
     assert composed("model=alexnet", "data=imagenet", "data.root=/x").data.batch == 128
@@ -350,7 +350,7 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
     overrides = ("weights=torchvision", f"weights.path={path}", "data.scale=1", "layers=fc", "train_scale=S256")
     cfg = composed("model=resnet18", *overrides, f"dirs.runs={tmp_path}")
     (step,) = plan.lineage(cfg)
-    assert (step.run.name, step.parent.name) == ("digits/resnet18-256-fc-torchvision", "torchvision/resnet18")
+    assert (step.run.name, step.parent.name) == ("digits/resnet18-256-fc-torchvision-scale1", "torchvision/resnet18")
     step.run.prepare(cfg, step.parent)
     net = training.initial_net(cfg, step.run, ("ant", "bee", "cat"))
     assert torch.equal(net.trunk.layer4[1].bn2.weight, oracle.layer4[1].bn2.weight)

@@ -85,7 +85,8 @@ def test_check_reads_a_folder_of_ones_own_and_names_what_cannot_be_read(scenes, 
     output, status = verdict(tmp_path, capsys)
     assert f"{broken / '0' / 'a.jpg'}: " in output
     assert status == 1
-    wrong = "1 of the validation images cannot be read; training and validation images have different classes"
+    wrong = "the validation images have a single class; 1 of the validation images cannot be read"
+    wrong += "; training and validation images have different classes"
     assert output.splitlines()[-1] == f"wrong: {wrong}"
 
 

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     """The folder of the runs, in it photos/D-jitter: a tiny net that is as good as finished."""
     runs = tmp_path_factory.mktemp("runs")
     cfg = composed(*TINY, "data.root=photos", "data.classes=3", "model=D", "train_scale=jitter", f"dirs.runs={runs}")
-    run = Run.named("photos/D-jitter", runs)
+    run = Run.named(f"photos/D-jitter{SMALL}", runs)
     net = weights.build(cfg, 3)
     initialise.draw(net, "kaiming", 5)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def predictor(folder) -> Predictor:
-    return vgg.load("photos/D-jitter", folder)
+    return vgg.load(f"photos/D-jitter{SMALL}", folder)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -102,7 +102,7 @@ def test_the_score_map_is_what_dense_evaluation_averages(predictor, photos):
     upright = photos / "bee" / "1.png"
     with Image.open(upright) as image:
         mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert predictor.score_map(upright).shape == (3, 6, 4)  # at Q = 512: 205 x 128 pixels, 56 a window
+    assert predictor.score_map(upright).shape == (3, 19, 10)  # at Q = 512: 102 x 64 pixels, 28 a window, 4 from one to the next
     one, other = (predictor.score_map(photo, 320).mean((1, 2)).softmax(0) for photo in (upright, mirrored))
     torch.testing.assert_close((one + other) / 2, predictor.posterior(upright, "dense", 320))
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_asked_of_a_net_is_refused(predictor, photos):
         match=r"method=sparse: there is no such option, choose one of center, dense, ",
     ):
         predictor.posterior(path, "sparse")
-    with pytest.raises(UserError, match="q=200 is smaller"):
+    with pytest.raises(UserError, match=r"q\[0\]=200: should be greater than or equal to 224"):
         predictor.posterior(path, "dense", 200)
     for content in (b"", b"text", path.read_bytes()[:300]):
         with pytest.raises(UserError, match="the photo cannot be read"):

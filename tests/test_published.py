@@ -160,7 +160,7 @@ def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fr
     assert "torchvision/A, centre crop, 12 images" in output
     cfg = composed(*source, *options, "layers=fc", f"dirs.runs={folder / 'runs'}")
     (step,) = plan.lineage(cfg)
-    assert (step.run.name, step.parent.name) == ("photos/A-jitter-fc-torchvision", "torchvision/A")
+    assert (step.run.name, step.parent.name) == ("photos/A-jitter-fc-torchvision-scale1-width1", "torchvision/A")
     step.run.prepare(cfg, step.parent)
     before = weights.load(step.parent)[0].state_dict()
     started = training.initial_net(cfg, step.run, ("ant", "bee", "cat")).state_dict()

@@ -25,12 +25,12 @@ def finished(folder, *names) -> list[bool]:
 
 def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_end(scenes, tmp_path):
     """C and D start from A. The width of the second and fourth job is none."""
-    sweep = ("model=C,D", "data.width=0.0625,9", f"data.root={scenes}", *JOBLIB)
+    sweep = ("model=C,D", "data.width=0.03125,9", f"data.root={scenes}", *JOBLIB)
     options = [option for option in SHORT if not option.startswith("data.width")]
     output = run(tmp_path, "train.py", "-m", *sweep, *options, status=1)
     assert finished(tmp_path, "A-256", "C-256", "D-256") == [True] * 3
     assert "sweep: 4 jobs, 2 failed" in output
-    assert "model=C data.width=0.0625: done" in output
+    assert "model=C data.width=0.03125: done" in output
     assert "model=D data.width=9: failed: data.width=9: should be less than or equal to 4" in output
     epochs = (tmp_path / f"runs/scenes/A-256{REST}/csv").glob("version_*")
     assert len(list(epochs)) == 1, "the ancestor was trained twice"
@@ -39,11 +39,11 @@ def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_
 
 def test_jobs_of_submitit_are_as_those_of_joblib(scenes, tmp_path):
     options = [option for option in SHORT if not option.startswith("data.width")]
-    sweep = ("model=A", "data.width=0.0625,9", f"data.root={scenes}", *SUBMITIT)
+    sweep = ("model=A", "data.width=0.03125,9", f"data.root={scenes}", *SUBMITIT)
     output = run(tmp_path, "train.py", "-m", *sweep, *options, status=1)
     assert finished(tmp_path, "A-256") == [True]
     assert "sweep: 2 jobs, 1 failed" in output
-    assert "data.width=0.0625: done" in output
+    assert "data.width=0.03125: done" in output
     assert "data.width=9: failed: data.width=9: should be less than or equal to 4" in output
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".sweep", "scenes"]
 

@@ -320,7 +320,7 @@ def test_a_finished_run_is_of_its_images_and_another_folder_of_the_same_name_is_
 def test_net_as_layers_leave_fc8_random_where_the_classes_are_others(uninterrupted, scenes, tmp_path, capsys):
     options = [option.replace("model=A", "model=B") for option in A_256]
     cfg = composed(*options, f"data.root={scenes}", f"dirs.runs={uninterrupted / 'runs'}")
-    child = Run.named("scenes/B-256-child", uninterrupted / "runs")
+    child = Run.named("scenes/B-256-other", uninterrupted / "runs")
     child.prepare(cfg, Run.named(NAME, uninterrupted / "runs"))
     classes = tuple("0123456789")
     same, other = (training.initial_net(cfg, child, names) for names in (classes, (*classes[:9], "ten")))

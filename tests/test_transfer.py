@@ -114,7 +114,7 @@ def test_the_random_net_is_the_one_that_the_runs_configuration_draws(asked, phot
     drawn = weights.build(own.config(), 2).eval()
     initialise.draw(drawn, "glorot", 1)
     drawn.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
-    x = rescale(Picture(images.read(5)), 64).permute(2, 0, 1)[None].float()
+    x = rescale(Picture(images.read(5)), 32).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         expected = drawn.features(torch.cat([x, x.flip(3)])).mean((0, 2, 3)).numpy()
     np.testing.assert_allclose(found[5], unit(expected[None])[0], atol=1e-5)
