@@ -1,0 +1,69 @@
+"""Appendix A, testing: which boxes of an image are merged, and where its candidates are kept."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from conftest import composed
+
+from vgg import box_evaluation, boxscoring, posteriors
+from vgg.box_evaluation import best_boxes, stored_candidates
+from vgg.images import list_folder
+
+NEAR, FAR = [0.1, 0.1, 0.2, 0.2], [0.7, 0.7, 0.9, 0.9]
+
+
+def candidate(box: list[float], score: float, rank: int) -> np.ndarray:
+    """One cell's candidate for one class, (1, 1, 6)."""
+    return np.array([[[*box, score, rank]]])
+
+
+def test_a_class_takes_its_boxes_from_the_scales_where_it_is_among_the_best_k():
+    for rank, expected in ((1, FAR), (2, NEAR), (3, NEAR)):
+        scales = [candidate(NEAR, 0.2, 0), candidate(FAR, 0.9, rank)]
+        assert best_boxes(scales, 2, 0.0).tolist() == [expected], rank
+
+
+def test_a_class_that_is_among_the_best_k_nowhere_takes_its_boxes_from_all_scales():
+    scales = [candidate(NEAR, 0.2, 2), candidate(FAR, 0.9, 5)]
+    assert best_boxes(scales, 2, 0.0).tolist() == [FAR]
+
+
+def test_candidates_are_computed_again_for_another_value_of_anything_that_they_depend_on(root, monkeypatch):
+    """And not otherwise."""
+    cfg = composed("eval=table3", f"dirs.cache={root / 'cache'}", evaluate=True)
+    images, asked = list_folder(root), []
+
+    def compute(cfg, run, tasks, **how):
+        for task in tasks:
+            asked.append((task["view"], task["q"]))
+            one = {index: np.full((1, 1, 6), task["q"], np.float32) for index in range(len(images))}
+            boxscoring.save(Path(task["path"]), one, len(images))
+
+    def computed(
+        q=256, weights="w", scores="s", classes=0, listing=images, precision="32-true", resampling="torch"
+    ) -> list:
+        """What is computed for these, having checked what is returned."""
+        asked.clear()
+        monkeypatch.setattr(posteriors.Key, "resampling", resampling)
+        run, parent = (
+            SimpleNamespace(name="x/A-256", record=lambda sha=sha: {"weights_sha256": sha}) for sha in (weights, scores)
+        )
+        how = replace(
+            cfg,
+            box_evaluation=replace(cfg.box_evaluation, q=[[q]]),
+            trainer=replace(cfg.trainer, precision=precision),
+        )
+        labels = np.full((len(images), 1), classes)
+        (of_scale,) = stored_candidates(how, [run], [parent], listing, labels)
+        assert [rows.tolist() for rows in of_scale] == [[[[q] * 6]]] * len(images)
+        return list(asked)
+
+    monkeypatch.setattr(box_evaluation, "compute", compute)
+    assert computed() == [("boxes", 256)]
+    others = [{"q": 384}, {"weights": "v"}, {"scores": "t"}, {"classes": 1}, {"precision": "bf16-mixed"}]
+    others += [{"resampling": "another"}, {"listing": replace(images, sizes=(1,) * len(images))}]
+    for other in others:
+        assert computed() == []
+        assert computed(**other) == [("boxes", other.get("q", 256))], other
