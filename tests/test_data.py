@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed, decode, noise
+from imagenet_forms import write_folders
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from vgg.config import UserError
-from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, decoding_workers, training_colours
+from vgg.data import CentreCrops, ImageData, TrainingBatches, TrainingCrops, decoding_workers, training_colours
 from vgg.images import Listing, list_folder
 from vgg.pictures import UNREADABLE, Picture
 from vgg.transforms import rescale
@@ -270,6 +271,19 @@ def test_the_published_mean_takes_the_place_of_the_measured_one(root):
     measured, published = training_colours(images), training_colours(images, (123.68, 116.779, 103.939))
     torch.testing.assert_close(published.mean, torch.tensor([123.68, 116.779, 103.939]))
     assert torch.equal(published.deviations, measured.deviations)
+
+
+def test_imagenets_mean_is_the_published_one_and_other_datas_the_measured_one(ilsvrc, tmp_path):
+    for split, contents in ilsvrc.items():
+        write_folders(tmp_path, split, contents)
+    options = (f"data.root={tmp_path}", f"dirs.cache={tmp_path / 'cache'}", "data.classes=3")
+    for form in ("imagenet", "folder"):
+        data = ImageData(composed(f"data={form}", "data.name=x", *options), tmp_path)
+        data.prepare_data()
+        measured = training_colours(data.train).mean
+        published = torch.tensor([123.68, 116.779, 103.939])  # section 2.1
+        assert torch.equal(data.colours().mean, published if form == "imagenet" else measured)
+        assert not torch.equal(measured, published)
 
 
 def test_unreadable_images_are_left_out_of_the_colours_and_none_at_all_is_refused(root):
