@@ -154,4 +154,6 @@ def test_a_net_is_trained_from_the_archives(ilsvrc, tmp_path):
         *("trainer=cpu", "trainer.workers=2", "logger=csv"),
     )
     assert output.count("reading the headers of") == 2
-    assert re.search(r"imagenet/A-256-classes3-scale0.125-width0.0625-batch6-epochs1 is finished: top-1 error \d", output)
+    assert re.search(
+        r"imagenet/A-256-classes3-scale0.125-width0.0625-batch6-epochs1 is finished: top-1 error \d", output
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import TINY, composed, noise
+from conftest import SMALL, TINY, composed, noise
 from PIL import Image
 from torchvision.transforms import functional
 
@@ -102,14 +102,18 @@ def test_the_score_map_is_what_dense_evaluation_averages(predictor, photos):
     upright = photos / "bee" / "1.png"
     with Image.open(upright) as image:
         mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert predictor.score_map(upright).shape == (3, 19, 10)  # at Q = 512: 102 x 64 pixels, 28 a window, 4 from one to the next
+    assert predictor.score_map(upright).shape == (
+        3,
+        19,
+        10,
+    )  # at Q = 512: 102 x 64 pixels, 28 a window, 4 from one to the next
     one, other = (predictor.score_map(photo, 320).mean((1, 2)).softmax(0) for photo in (upright, mirrored))
     torch.testing.assert_close((one + other) / 2, predictor.posterior(upright, "dense", 320))
 
 
 def test_the_training_scale_says_the_test_scales(folder, predictor):
     assert (predictor.scales, predictor.map_scale) == ((256, 384, 512), 512)
-    run = Run.named("photos/D-jitter", folder)
+    run = Run.named(f"photos/D-jitter{SMALL}", folder)
     fixed = Run.named("photos/D-384", folder)
     cfg = run.config()
     fixed.prepare(replace(cfg, train_scale=replace(cfg.train_scale, name="384", smin=384, smax=384)), None)
@@ -203,7 +207,7 @@ def test_a_map_has_each_cells_score_in_the_middle_of_the_cells_window():
         assert found.shape == (height, width)
         for i, j in np.ndindex(2, 3):
             y, x = step * i + crop // 2, step * j + crop // 2  # between four pixels
-            assert abs(found[y - 1 : y + 1, x - 1 : x + 1].mean() - scores[i, j]) < 0.3
+            assert abs(found[y - 1 : y + 1, x - 1 : x + 1].mean() - scores[i, j]) < (0.1 if scale == 1 else 0.6)
         assert torch.equal(found[:4, :4], torch.full((4, 4), float(found[0, 0])))  # beyond the outermost cells
     assert torch.equal(maps.upsampled(torch.tensor([[2.0]]), net, 30, 35), torch.full((30, 35), 2.0))
 
@@ -225,10 +229,10 @@ def test_the_command_prints_the_most_probable_classes_and_names_what_it_cannot_r
     good, other = photos / "ant" / "0.png", photos / "bee" / "0.png"
     missing, broken = photos / "no.jpg", tmp_path / "broken.png"
     broken.write_bytes(good.read_bytes()[:300])
-    options = ("--run", "photos/D-jitter", "--runs", folder, "--method", "dense", "--maps", tmp_path / "maps")
+    options = ("--run", f"photos/D-jitter{SMALL}", "--runs", folder, "--method", "dense", "--maps", tmp_path / "maps")
     ended, shown = predicted(monkeypatch, capsys, good, missing, broken, other, *options)
     first, *parts = shown.split("\n\n")
-    assert first == "photos/D-jitter, dense, Q = 256, 384, 512"
+    assert first == f"photos/D-jitter{SMALL}, dense, Q = 256, 384, 512"
     for part, path in zip(parts, (good, other), strict=True):
         name, *lines = part.strip().split("\n")
         assert name == str(path)
