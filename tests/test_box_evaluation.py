@@ -1,5 +1,6 @@
 """Appendix A, testing: which boxes of an image are merged, and where its candidates are kept."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,9 @@ def test_a_class_that_is_among_the_best_k_nowhere_takes_its_boxes_from_all_scale
     assert best_boxes(scales, 2, 0.0).tolist() == [FAR]
 
 
-def test_candidates_are_computed_again_for_another_value_of_anything_that_they_depend_on(root, monkeypatch):
+def test_candidates_are_computed_again_for_another_value_of_anything_that_they_depend_on(
+    root, monkeypatch, tmp_path_factory
+):
     """And not otherwise."""
     cfg = composed("eval=table3", f"dirs.cache={root / 'cache'}", evaluate=True)
     images, asked = list_folder(root), []
@@ -64,6 +67,10 @@ def test_candidates_are_computed_again_for_another_value_of_anything_that_they_d
     assert computed() == [("boxes", 256)]
     others = [{"q": 384}, {"weights": "v"}, {"scores": "t"}, {"classes": 1}, {"precision": "bf16-mixed"}]
     others += [{"resampling": "another"}, {"listing": replace(images, sizes=(1,) * len(images))}]
+    changed = shutil.copytree(root, tmp_path_factory.mktemp("changed") / "photos") / images.files[0]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")  # another image of the same name and size
+    others.append({"listing": list_folder(changed.parents[1])})
+    assert others[-1]["listing"].sha256 == images.sha256
     for other in others:
         assert computed() == []
         assert computed(**other) == [("boxes", other.get("q", 256))], other

@@ -103,6 +103,7 @@ def stored_candidates(
                 "scores_of": parent and parent.record()["weights_sha256"],
                 "classes": hashlib.sha256(np.ascontiguousarray(classes).tobytes()).hexdigest(),
                 "images": images.sha256,
+                "content": images.content,
                 "q": q,
                 "precision": cfg.trainer.precision,
                 "resampling": posteriors.Key.resampling,
