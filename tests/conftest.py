@@ -107,13 +107,16 @@ ROUNDING = 0.01  # of what a training changed. A step too many or too few of twe
 
 
 def difference(one: Weights, other: Weights, drawn: Weights) -> float:
-    """Of two nets trained from the weights `drawn`, as a part of what training changed: the largest of all tensors'.
+    """Of two nets trained from the weights `drawn`, as a part of what training changed in all of them.
 
     The sums of other micro-batches, devices or memory formats differ in their last bits. Where that breaks a tie of a
     pool or of a ReLU, a gradient differs by much more, at one unit of one image: weights cannot be compared number by
     number, and only at a learning rate so low that such differences do not grow.
     """
-    return max(float((one[key] - other[key]).norm() / (other[key] - drawn[key]).norm()) for key in drawn)
+    apart, update = (
+        torch.cat([(tensors[key] - other[key]).flatten() for key in drawn]).norm() for tensors in (one, drawn)
+    )
+    return float(apart / update)
 
 
 def training_difference(one: Run, other: Run) -> float:

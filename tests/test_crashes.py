@@ -185,8 +185,8 @@ def test_where_one_of_two_ranks_dies_both_end_and_the_next_command_trains_what_o
 ):
     """Section 3.3: "the result is exactly the same as when training on a single GPU"."""
     # The second rank has one batch of validation images, the first two.
-    options = (*command, "data.batch=18", "data.lr=2e-4")
-    name = f"{NAME.replace('batch8', 'batch18')}-lr0.0002"
+    options = (*command, "data.batch=18", "data.lr=2e-5")
+    name = f"{NAME.replace('batch8', 'batch18')}-lr2e-05"
     monkeypatch.setitem(globals(), "NAME", name)
     two_ranks = (*options, "trainer.strategy=ddp", "trainer.devices=2")
     for rank, begun in ((0, False), (1, True)):

@@ -2,6 +2,7 @@ import pytest
 from conftest import composed
 
 from vgg.config import UserError
+from vgg.estimate import duration
 from vgg.overview import epoch_lines, rendered
 from vgg.runs import Run
 
@@ -42,8 +43,8 @@ def test_every_state_is_told(tmp_path):
     epochs = stopped.config().epochs
     assert f"stopped in epoch 3 of {epochs}" in line_of("digits/D-256", text)
     assert " 80.0 %" in line_of("digits/D-256", text)
-    minutes = round((epochs - 1) * 100 * stopped.config().data.batch / 100 / 60)  # of 100 steps at 100 images a second
-    assert f"epoch 2 of {epochs}, at most {minutes} min left" in line_of("digits/E-256", text)
+    left = duration((epochs - 1) * 100 * stopped.config().data.batch / 100)  # of 100 steps at 100 images a second
+    assert f"epoch 2 of {epochs}, at most {left} left" in line_of("digits/E-256", text)
 
 
 def test_a_resumed_run_has_one_curve(tmp_path):

@@ -220,7 +220,7 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
 
 
 def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, tmp_path, monkeypatch):
-    options = (*A_256, f"data.root={scenes}", "data.lr=2e-4")  # and a dropout of 0.5
+    options = (*A_256, f"data.root={scenes}", "data.lr=2e-5")  # and a dropout of 0.5
     whole = trained(tmp_path / "whole", *options)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "asked_to_stop", lambda self, trainer: trainer.global_step == 3 and signal.SIGTERM)
@@ -355,7 +355,7 @@ def test_batch_divides_over_devices_and_micro_batches_or_is_refused():
 
 def test_micro_batches_give_the_weights_of_whole_ones(scenes, tmp_path):
     """Two ranks too: tests/test_crashes.py."""
-    options = (*A_256, f"data.root={scenes}", "data.batch=18", "data.lr=2e-4")
+    options = (*A_256, f"data.root={scenes}", "data.batch=18", "data.lr=2e-5")
     whole, parts = trained(tmp_path / "whole", *options), trained(tmp_path / "parts", *options, "trainer.micro_batch=2")
     assert training_difference(parts, whole) < ROUNDING
     assert parts.record()["validation"]["top1_error"] == pytest.approx(whole.record()["validation"]["top1_error"])
