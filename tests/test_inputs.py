@@ -454,6 +454,7 @@ class Hanging(torch.utils.data.Dataset):
 @pytest.mark.parametrize("asked", [False, True])
 def test_decoding_processes_that_hang_end_in_one_line(asked, stopped, monkeypatch):
     monkeypatch.setattr(Loader, "LOOK", 0.5)
+    monkeypatch.setattr(Loader, "STOPPING", 0.5)
     monkeypatch.setattr(Loader, "PATIENCE", 10_000 if asked else 5)
     loader = Loader(Hanging(stopped), asked_to_stop=lambda: asked, num_workers=1)
     with pytest.raises(UserError, match="has given anything.*trainer.workers=0"):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from vgg import box_evaluation, box_inspection, box_tables, selection, tables, weights
+from vgg import box_evaluation, box_inspection, box_tables, plan, selection, tables, weights
 from vgg.boxscoring import BoxScoring, candidates, central, load
 from vgg.config import UserError
+from vgg.images import evaluated_images
 from vgg.inspection import Lacking
 from vgg.localisation import (
     BoxCrops,
@@ -222,6 +223,19 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     ]
     (row,) = (row for row in box_tables.table("Table 8", seeds)[1] if row[-1] != "–")
     assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
+
+
+def test_the_nets_that_give_the_five_classes_are_not_held_to_the_command_line(trained, scoring_here, monkeypatch):
+    """Which is about the box predictors: their classification runs have other layers, scales and parents."""
+    folder, options, _ = trained
+    options = tuple(option.replace("train_scale=S256", "train_scale=S384") for option in options)
+    dirs = (f"dirs.runs={folder / 'runs'}", f"dirs.cache={folder / 'cache/vgg'}")
+    cfg = composed(*options, *dirs, "eval=table3", evaluate=True)
+    monkeypatch.setattr(plan, "given", lambda: {"train_scale": "train_scale=S384"})
+    parent = Run.named(f"scenes/A-256{REST}", folder / "runs")
+    images = evaluated_images(cfg, tuple(parent.record()["classes"]))
+    posterior, _ = box_evaluation.label_posteriors(cfg, [parent], images)
+    assert posterior.shape == (37, 10)
 
 
 def test_mistakes_are_named(trained, scenes, scoring_here):

@@ -160,6 +160,7 @@ def test_only_what_may_end_otherwise_is_said_to_go_on(error, status, last, tmp_p
         ("train_scale=S256", "train_scale.smin=320", "train_scale.smax=320"),
         ("train_scale=jitter", "train_scale.smin=224", "chain=false"),
         ("tag=my net", "data=folder", "data.root=/some photos/of $HOME"),
+        ("train_scale=S256", "model.dropout=0.3", "model.ceil_mode=true"),
         ("task=localisation", "train_scale=S384", "localisation.boxes=scr"),
         ("+data={lr: 0.1}", "++optimizer.schedule=[[0.5,0.1]]"),
         ("trainer=torchrun", "trainer.num_nodes=2", "trainer.node_rank=1", "trainer.leader=host:29500"),

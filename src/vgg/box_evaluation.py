@@ -15,7 +15,7 @@ from vgg.images import Listing, evaluated_images, refuse_unreadable
 from vgg.lines import append, class_error, error, photos, provenance, shown_scales
 from vgg.localisation import OVERLAP, overlaps, refuse_boxless, tensors
 from vgg.records import Localisation
-from vgg.results import Array, arrays_of, compute, evaluated_runs, posterior_of, scales_for
+from vgg.results import Array, arrays_of, compute, evaluated_runs, named_runs, posterior_of, scales_for
 from vgg.runs import Run
 
 GUESSES = 5
@@ -86,7 +86,7 @@ def label_posteriors(cfg: EvaluateConfig, parents: list[Run], images: Listing) -
     """The posteriors (images, classes) that give the five classes, as eval_method and test_scale have it."""
     names = cfg.box_evaluation.labels or list(dict.fromkeys(run.name for run in parents))
     how = replace(cfg, task="classification", runs=names)
-    runs = evaluated_runs(how)
+    runs = named_runs(how)  # of which the command line, about the predictors, says nothing
     return posterior_of(how, runs, images)[0], [array for run in runs for array in arrays_of(how, run, images)]
 
 

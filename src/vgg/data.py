@@ -165,12 +165,12 @@ def end_workers() -> None:
 
 
 class Loader(DataLoader):
-    """Batches of decoding processes, which are killed where they give none for ten minutes, or when asked to stop.
+    """Batches of decoding processes, which are killed where they give none for ten minutes, or 20 s when asked to stop.
 
     Whoever waits for such a process waits for ever: it may hang on a disk that does not answer.
     """
 
-    LOOK, PATIENCE = 5, 600  # seconds
+    LOOK, STOPPING, PATIENCE = 5, 20, 600  # seconds: between two looks, until it hangs when asked to stop, and else
 
     def __init__(self, dataset: Dataset, *, asked_to_stop: Callable[[], bool] = lambda: False, **how: Any):
         super().__init__(dataset, worker_init_fn=leave_signals_to_parent, **how)
@@ -182,7 +182,7 @@ class Loader(DataLoader):
         """In a thread of its own: a wait inside a queue or a socket ends when the process at its other end does."""
         while not ended.wait(self.LOOK):
             waited = time.monotonic() - (self.waiting_since or math.inf)
-            if waited >= self.PATIENCE or (waited >= self.LOOK and self.asked_to_stop()):
+            if waited >= self.PATIENCE or (waited >= self.STOPPING and self.asked_to_stop()):
                 self.given_up = True
                 for worker in multiprocessing.active_children():
                     worker.kill()

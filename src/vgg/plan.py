@@ -67,7 +67,8 @@ def command(cfg: TrainConfig, script: str = "train.py") -> str:
         words = [word for key, word in given().items() if key.startswith("ablation")]
     of_others = ONE_OF_SEVERAL if script == "evaluate.py" and cfg.trainer.launch == "torchrun" else set()
     for key, word in given().items():
-        if REPLACED.isdisjoint((key, key.partition(".")[0])) and key not in of_others:
+        of_any_net = key.startswith("model.") and key != "model.name"  # as model.dropout, which model= does not replace
+        if (of_any_net or REPLACED.isdisjoint((key, key.partition(".")[0]))) and key not in of_others:
             words.append(word)
     return shlex.join(["python", script, *words])
 

@@ -18,7 +18,7 @@ from vgg.nets import PUBLISHED
 from vgg.network import Network
 from vgg.pictures import UNREADABLE, Picture, reason
 from vgg.runs import Run, option
-from vgg.scales import multi_scale, real_pixels
+from vgg.scales import PAPER_CROP, multi_scale, real_pixels
 from vgg.transforms import rescale
 
 # Of published nets: the scale of torchvision's recipe. Its training crops are 8 to 100 % of an image, objects up to 3.5
@@ -111,7 +111,8 @@ def load(name: str, runs: str | Path = "runs") -> Predictor:
         net, classes = weights.load(run)
         if not run.published:
             cfg = run.config()
-            scales, mirror = multi_scale(cfg.train_scale.smin, cfg.train_scale.smax), cfg.data.mirror
+            several, mirror = multi_scale(cfg.train_scale.smin, cfg.train_scale.smax), cfg.data.mirror
+            scales = tuple(q for q in several if q >= PAPER_CROP)
             map_scale = max(scales)  # the most cells
     return Predictor(net.to(memory_format=torch.channels_last), english(classes), scales, map_scale, mirror)
 

@@ -33,7 +33,8 @@ def pairs(lines: Sequence[Classification], key: str, names: dict[Any, str]) -> l
     for line in current(lines):
         value = line.softmax if key == "softmax" else line.ceil_mode[0]
         other = line.ceil_mode if key == "softmax" else line.softmax
-        groups.setdefault((line.nets, line.views, other, line.precision, line.images_sha256), {})[value] = line
+        same = (line.nets, line.views, other, line.mirror, line.precision, line.images_sha256)
+        groups.setdefault(same, {})[value] = line
     return [cells(group[value], name) for group in groups.values() if len(group) > 1 for value, name in names.items()]
 
 
