@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from vgg.runs import Run
 from vgg.sampling import groups_of, interval, packed_groups
 from vgg.scales import score_map_side
 from vgg.selection import paper_row
+from vgg.software import versions
 
 
 def commit() -> str | None:
@@ -104,7 +104,7 @@ def provenance(
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "pillow")},
+        "versions": versions(),
     }
 
 
