@@ -353,6 +353,9 @@ def test_a_home_folder_and_variables_are_expanded_in_every_path_that_is_a_settin
         for part in key.split("."):
             value = getattr(value, part)
         assert value == f"{tmp_path}/x", key
+    assert paths.quoted(["data.root=~/a,/b,~/c", "+data.root='~/a,b'", "tag=~x"]) == [
+        'data.root="~/a",/b,"~/c"', "+data.root='~/a,b'", "tag=~x"
+    ]  # fmt: skip
     assert composed("data=folder", "data.root=${oc.env:DISK}/y").data.root == "/disk/y"
     assert composed("data=folder", "data.root='$DISK/z'").data.name == "z"
     for given in ("dirs.runs='$GONE/runs'", "dirs.runs='${oc.env:GONE}'", "dirs.runs='~nobody-here/runs'"):

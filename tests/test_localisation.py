@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from vgg import box_evaluation, box_inspection, box_tables, plan, selection, tables, weights
+from vgg import box_evaluation, box_inspection, box_tables, cells, plan, selection, tables, weights
 from vgg.boxscoring import BoxScoring, candidates, central, load
 from vgg.config import UserError
 from vgg.images import evaluated_images
@@ -210,8 +210,8 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
     assert read(folder / "runs/scenes/localisation.jsonl", Localisation) == lines
     monkeypatch.setattr(selection, "curated", lambda data, kind="results": folder / f"{data}-{kind}.jsonl")
     assert selection.keep("scenes", folder / "runs") == {folder / "scenes-localisation.jsonl": 3}
-    cells = ("D-256-loc-pcr", "D-256-loc-pcr", "D-384-loc-pcr")  # as if they were the paper's nets
-    lines = [replace(line, cells=(cell,), runs=(f"scenes/{cell}",)) for line, cell in zip(lines, cells, strict=True)]
+    papers = ("D-256-loc-pcr", "D-256-loc-pcr", "D-384-loc-pcr")  # as if they were the paper's nets
+    lines = [replace(line, cells=(cell,), runs=(f"scenes/{cell}",)) for line, cell in zip(lines, papers, strict=True)]
     (folder / "scenes-localisation.jsonl").write_text("".join(map(written, lines)))
     rows = tables.rendered(Origins("scenes", folder / "nothing"), "text").splitlines()
     ours = {tuple(row.split()[:5]): row.split()[5] for row in rows if " PCR " in row}
@@ -221,8 +221,11 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
         replace(lines[2], runs=(f"scenes/D-384{name}-loc-pcr",), seed=(seed,), error=error)
         for name, seed, error in (("", 1, 30.0), ("-seed2", 2, 40.0), ("-seed2", 2, 36.0))
     ]
+    seeds += [replace(lines[2], k=1, error=90.0), replace(lines[2], t=0.5, error=90.0)]  # a study's, not the table's
     (row,) = (row for row in box_tables.table("Table 8", seeds)[1] if row[-1] != "–")
     assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
+    merging = composed("task=localisation", evaluate=True).box_evaluation
+    assert (merging.k, merging.t) == cells.K_AND_T
 
 
 def test_the_nets_that_give_the_five_classes_are_not_held_to_the_command_line(trained, scoring_here, monkeypatch):

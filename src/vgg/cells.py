@@ -9,6 +9,7 @@ from vgg.records import Classification, Localisation
 CELL = re.compile(
     rf"(?P<model>{'|'.join(MODELS)})-(?P<scale>{'|'.join(TRAINING_SCALES)})(?P<fc>-fc)?(-(?P<draw>{'|'.join(DRAWS)}))?(?P<no_a>-noA)?(-loc-(?P<boxes>pcr|scr))?"
 )
+K_AND_T = (5, 0.0)  # of the merging of boxes: the paper states neither, these are conf/evaluate.yaml's
 SEED = re.compile(r"-seed(\d+)(?=-|$)")
 
 
@@ -40,14 +41,9 @@ def cells_of(line: Classification | Localisation) -> list[str | None]:
 
 def papers_settings(line: Classification | Localisation) -> bool:
     """Whether an evaluation is the paper's: cells of its grid trained as the data option has it, all of one seed, pools
-    that round down, the soft-max last."""
-    seed = line.seed[0]
-    return (
-        set(line.seed) == {seed}
-        and not any(line.ceil_mode)
-        and (not isinstance(line, Classification) or line.softmax == "last")
-        and None not in cells_of(line)
-    )
+    that round down, the soft-max last, boxes merged by K_AND_T."""
+    unstated = line.softmax == "last" if isinstance(line, Classification) else (line.k, line.t) == K_AND_T
+    return len(set(line.seed)) == 1 and not any(line.ceil_mode) and unstated and None not in cells_of(line)
 
 
 def full_name(cell: str, draw: str) -> str:

@@ -19,7 +19,7 @@ from vgg.error_cells import VIEW_NAMES
 from vgg.paper_claims import CLAIMS, Claim, Side, related
 from vgg.records import Classification, ErrorRow, error_rows
 from vgg.sampling import mcnemar, photo_variance
-from vgg.selection import BySeed, Origins, by_cell, net_cell, row_cell
+from vgg.selection import BySeed, Origins, by_cell, current, net_cell, row_cell
 from vgg.tables import described, net_name
 
 FIXED_SEEDS = REPOSITORY / "results" / "seeds.yaml"
@@ -175,24 +175,21 @@ def compared(claim: Claim, found: Mapping, paper: Mapping) -> Decision:
     )
 
 
-def same_weights(y: Classification, x: Classification) -> bool:
-    """Whether the nets that both evaluations have are the same to the last bit."""
-    of_y, of_x = (dict(zip(line.runs, line.weights_sha256, strict=True)) for line in (y, x))
-    return all(of_y[run] == of_x[run] for run in of_y.keys() & of_x.keys())
+def objection(case: Decision, with_past: Decision, seeds: tuple[int, ...] | None, data: str) -> tuple[str, str] | None:
+    """(verdict, reason) where nothing can be tested; None where the claim is tested.
 
-
-def objection(case: Decision, seeds: tuple[int, ...] | None, data: str) -> tuple[str, str] | None:
-    """(verdict, reason) where nothing can be tested; None where the claim is tested."""
+    `with_past` is the claim with the evaluations of weights that are gone as well.
+    """
     comparisons = case.comparisons
+    for ours, past in zip(comparisons, with_past.comparisons, strict=True):
+        gone = sorted(set(past.seeds).difference(ours.seeds).intersection(seeds or past.seeds))
+        if gone:
+            return "undecided", f"{ours.label}, seed {gone[0]}: a net was trained anew after it was evaluated"
     missing = sum(not comparison.made for comparison in comparisons)
     if missing == len(comparisons):
         return "not run", ""
     if missing:
         return "undecided", f"{missing} of {len(comparisons)} comparisons not run"
-    for comparison in comparisons:
-        for seed in comparison.seeds if seeds is None else sorted(set(seeds).intersection(comparison.seeds)):
-            if not same_weights(*(side[seed] for side in comparison.sides)):
-                return "undecided", f"{comparison.label}, seed {seed}: its two sides are of different weights"
     for comparison in comparisons:
         for place, side in enumerate(comparison.sides):
             stuck = [seed for seed, line in sorted(side.items()) if line.at_chance and seed in (seeds or side)]
@@ -274,12 +271,12 @@ def needed(found: Decision) -> str:
 
 def verdicts(lines: Sequence[Classification], data: str, seeds: tuple[int, ...] | None) -> list[Decision]:
     """Every claim of the paper's, decided by evaluations of one origin on one data set, by these seeds."""
-    found = by_cell(lines)
     paper = {row_cell(row): row for row in error_rows()}
-    decisions = [compared(claim, found, paper) for claim in CLAIMS]
+    cells, with_past = by_cell(current(lines)), by_cell(lines)
+    decisions = [compared(claim, cells, paper) for claim in CLAIMS]
     tested: dict[int, tuple[Estimate, ...]] = {}
     for place, one in enumerate(decisions):
-        if (objected := objection(one, seeds, data)) is not None:
+        if (objected := objection(one, compared(one.claim, with_past, paper), seeds, data)) is not None:
             decisions[place] = replace(one, verdict=objected[0], reason=objected[1])
         elif (parts := estimates(one, seeds)) is None:
             decisions[place] = replace(one, reason="some lines left images out: which photos they share is not known")

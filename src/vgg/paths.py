@@ -30,8 +30,16 @@ def expand(cfg: DictConfig) -> None:
 
 
 def quoted(arguments: list[str]) -> list[str]:
-    """The command line's words with `data.root=~/photos` as Hydra takes it, in quotation marks."""
-    return [re.sub(rf"({'|'.join(SETTINGS)})=(~[^,'\"]*)", r'\1="\2"', word) for word in arguments]
+    """The command line's words with `data.root=~/photos` as Hydra takes it, each path of a sweep in quotes."""
+    return [quoted_word(word) for word in arguments]
+
+
+def quoted_word(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") not in SETTINGS:
+        return word
+    home = re.compile(r"~[^'\"]*")
+    return key + equals + ",".join(f'"{path}"' if home.fullmatch(path) else path for path in value.split(","))
 
 
 def cache() -> str:
