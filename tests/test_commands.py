@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import subprocess
+import sys
 
 import pytest
 from conftest import SMALL, TINY, composed, last, run
@@ -72,6 +74,18 @@ def test_evaluation_prints_and_appends_its_result(trained, scenes):
     again = run(folder, "evaluate.py", *arguments)
     assert "dense at" not in again, "stored posteriors are not computed again"
     assert last(results).top1_correct == line.top1_correct
+
+
+def test_short_commands_do_without_torch(trained, scenes, scoring_here, tmp_path, monkeypatch):
+    folder, _ = trained
+    arguments = ("eval=table3", f"data.root={scenes}", *TINY, "data.epochs=1")
+    evaluate(folder, *arguments)
+    (tmp_path / "torch.py").write_text("raise ImportError('a short command imports torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "top-1 error" in run(folder, "evaluate.py", *arguments)  # again, with the run in W&B
+    for command in ("runs", "tables --data scenes", "claims", "studies --data scenes", "--help"):
+        made = subprocess.run([sys.executable, "-m", "vgg", *command.split()], cwd=folder, capture_output=True)
+        assert made.returncode == 0, made.stderr.decode()
 
 
 def test_a_plan_can_be_looked_at_and_a_table_evaluated_as_far_as_it_is_trained(trained, scenes):

@@ -3,6 +3,7 @@ from conftest import composed
 
 from vgg import digits, estimate, plan, results
 from vgg.runs import Run
+from vgg.text import duration
 
 
 def seconds(*overrides):
@@ -67,7 +68,7 @@ def test_on_imagenet_the_dry_run_estimates_h100s_from_counted_operations(tmp_pat
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if line.startswith("  imagenet/D-256 ")]
     seconds = 6 * 15_470_264_320 * 74 * 1_281_167 / (0.3 * 989e12)
-    assert line.endswith(f"{estimate.duration(seconds):>10} {estimate.duration(seconds / 7.2):>10}")
+    assert line.endswith(f"{duration(seconds):>10} {duration(seconds / 7.2):>10}")
     assert "14 of 14 runs to train" in printed
     assert "Not measured" in printed
     assert "trainer.precision=32-true takes longer" in printed
@@ -85,4 +86,4 @@ def test_a_dry_run_of_evaluations_counts_each_shared_array_of_posteriors_once(tm
     ("value", "text"), [(40, "40 s"), (89, "89 s"), (720, "12 min"), (5.3 * 3600, "5.3 h"), (17.2 * 86400, "17.2 days")]
 )
 def test_durations_are_said_as_a_person_does(value, text):
-    assert estimate.duration(value) == text
+    assert duration(value) == text

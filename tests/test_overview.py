@@ -2,9 +2,9 @@ import pytest
 from conftest import composed
 
 from vgg.config import UserError
-from vgg.estimate import duration
 from vgg.overview import epoch_lines, rendered
 from vgg.runs import Run
+from vgg.text import duration
 
 
 def prepared(folder, model: str, **record) -> Run:

@@ -239,7 +239,7 @@ def test_a_stored_configuration_reads_back_the_same_and_another_versions_is_refu
             run.config()
     del stored["schema_version"]
     OmegaConf.save(stored, path)
-    with pytest.raises(UserError, match=r"schema_version=null, here 1"):
+    with pytest.raises(UserError, match=rf"schema_version=null, here {SCHEMA_VERSION}"):
         run.prepare(cfg, None)
 
 

@@ -85,11 +85,3 @@ def posterior_bytes(cfg: EvaluateConfig) -> int:
     """Of one array of posteriors: a float for each validation image and class."""
     classes = cfg.data.classes or len(listing(cfg.data, Path(cfg.dirs.cache), "val").classes)
     return 4 * images(cfg, "val") * classes
-
-
-def duration(seconds: float) -> str:
-    """As a person says it: 40 s, 12 min, 5.3 h, 17.2 days."""
-    for size, unit in ((86_400, "days"), (3_600, "h")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

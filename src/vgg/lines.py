@@ -10,7 +10,7 @@ import numpy as np
 
 from vgg import posteriors
 from vgg.cells import CELL
-from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, require
+from vgg.config import REPOSITORY, EvaluateConfig, require
 from vgg.error_cells import method_name, without_mirror_images
 from vgg.images import Listing
 from vgg.nets import OF_TABLE_1
@@ -57,23 +57,11 @@ def class_error(right: np.ndarray, labels: np.ndarray) -> float:
     return round(100 * float(np.mean([1 - right[labels == label].mean() for label in np.unique(labels)])), 4)
 
 
-def size(cfg: TrainConfig, classes: int) -> tuple[int, int]:
-    """A net's parameters, and the multiply-adds of one training crop."""
-    import torch  # which takes seconds
-
-    from vgg.weights import build
-
-    with torch.device("meta"):
-        net = build(cfg, classes)
-    return sum(parameter.numel() for parameter in net.parameters()), net.multiply_adds()
-
-
 def provenance(
     cfg: EvaluateConfig, runs: list[Run], images: Listing, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
     """The nets and images of an evaluation, and with which command, code and versions it was made."""
     configs, records = [run.config() for run in runs], [run.record() for run in runs]
-    sizes = [size(own, len(record["classes"])) for own, record in zip(configs, records, strict=True)]
     return {
         "runs": tuple(run.name for run in runs),
         "data": cfg.data.name,
@@ -85,8 +73,8 @@ def provenance(
             for own in configs
         ),
         "width": tuple(own.data.width for own in configs),
-        "parameters": tuple(parameters for parameters, _ in sizes),
-        "multiply_adds": tuple(multiply_adds for _, multiply_adds in sizes),
+        "parameters": tuple(record["parameters"] for record in records),
+        "multiply_adds": tuple(record["multiply_adds"] for record in records),
         "cells": tuple(
             f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
             for run, own in zip(runs, configs, strict=True)

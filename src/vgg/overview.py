@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vgg.config import require
 from vgg.runs import Run
+from vgg.text import duration
 
 HEADER = ("run", "state", "top-1", "top-5", "from", "age")
 
@@ -39,8 +40,6 @@ def in_training(run: Run) -> bool:
 
 def state(run: Run, epochs: list[dict[str, float]]) -> str:
     """Finished, training (with the time left, at most), failed, stopped, or planned."""
-    from vgg.estimate import duration  # which imports torch
-
     if run.finished:
         return "published" if run.published else "finished"
     cfg, done = run.config(), int(epochs[-1]["epoch"]) + 1 if epochs else 0
@@ -61,8 +60,6 @@ def state(run: Run, epochs: list[dict[str, float]]) -> str:
 
 def row(run: Run) -> tuple[str, ...]:
     """The cells of one run's line."""
-    from vgg.estimate import duration
-
     record, epochs = run.record(), epoch_lines(run)
     validation = record.get("validation") or {}
     if not validation and (validated := [line for line in epochs if "val/top1_error" in line]):

@@ -15,6 +15,7 @@ from vgg.images import Listing, data_root, listing
 from vgg.nets import NOT_DENSE, OF_TABLE_1
 from vgg.process import run_fresh
 from vgg.runs import Run, differences, option, parent_config, run_name, scale_option, spoken
+from vgg.text import duration
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,6 @@ def train(cfg: TrainConfig) -> None:
 def with_times(steps: list[Step], cfg: TrainConfig) -> str:
     """A dry run's lines: what is done, what is missing, and how long that may take."""
     from vgg import estimate  # which imports torch
-    from vgg.estimate import duration
 
     seconds = estimate.estimated_seconds(steps, cfg)
     on_paper = seconds is None and cfg.data.form == "imagenet"

@@ -230,13 +230,14 @@ def row_config(cfg: EvaluateConfig, row: ErrorRow | BoxRow) -> EvaluateConfig:
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
-    from vgg import box_evaluation, transfer  # which import this module, as the next does
-    from vgg.tracking import log_evaluation
+    from vgg.tracking import log_evaluation  # which imports this module
 
     named = [key for key in ("runs", "ablation") if getattr(cfg, key) is not None]
     named += ["weights"] if cfg.weights.source is not None and cfg.runs is not None else []
     require(len(named) < 2, f"{'= and '.join(named)}= name nets in two ways: give one of them")
     if cfg.task == "transfer":
+        from vgg import transfer  # which imports this module
+
         if line := transfer.evaluate(cfg):
             log_evaluation(cfg, line)
         return
@@ -253,6 +254,8 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             elif cfg.submission is not None:
                 submit(one)
             elif one.task == "localisation":
+                from vgg import box_evaluation  # which imports this module
+
                 log_evaluation(one, box_evaluation.evaluate(one))
             else:
                 log_evaluation(one, evaluate(one))

@@ -46,8 +46,9 @@ NOT_IDENTITY = (
     "data.dropout",
     "data.schedule",
 )
-# Of the keys in a stored config.yaml. A change of their names or meanings counts it up: an older run is then refused.
-SCHEMA_VERSION = 1
+# Of the keys in a stored config.yaml and record.json. A change of their names or meanings, or a new one that is needed,
+# counts it up: an older run is then refused.
+SCHEMA_VERSION = 2
 # Keys of the identity that a run's name shows in a way of its own, or that result lines carry beside it (precision).
 SUFFIXES_OF_THEIR_OWN = (
     *("task", "layers", "seed", "data.form", "data.name", "model.name", "train_scale.name", "init.draw", "init.from_a"),

@@ -40,11 +40,17 @@ def read_tensors(path: Path, keys: set[str]) -> dict[str, Any]:
     return content
 
 
+def size(net: Network) -> dict[str, int]:
+    """A net's parameters, and the multiply-adds of one training crop."""
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return {"parameters": parameters, "multiply_adds": net.multiply_adds()}
+
+
 def save(run: Run, net: Network, classes: tuple[str, ...]) -> str:
-    """Write the finished run's weights; their sha256 is returned, and recorded first."""
+    """Write the finished run's weights; their sha256 is returned, and recorded first with the net's size."""
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     sha = sha256_of_tensors(state)
-    run.update_record(weights_sha256=sha, classes=list(classes))
+    run.update_record(weights_sha256=sha, classes=list(classes), **size(net))
     with write_whole(run.weights) as file:
         torch.save({"state_dict": state, "classes": list(classes), "run": run.name}, file)
     return sha
