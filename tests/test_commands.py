@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,10 @@ def test_the_lineage_is_trained_parents_first_and_recorded(trained):
     for parent, child in zip(runs, runs[1:], strict=False):
         assert child.record()["parent"] == parent.name
         assert child.record()["parent_sha256"] == parent.record()["weights_sha256"]
+    assert f"\nrun 1 of 4: scenes/A-256{REST}\n" in output, "no speed is measured yet"
+    assert re.search(rf"\nrun 4 of 4, about \d+ (s|min) left: scenes/D-jitter{REST}\n", output)
+    assert re.search(rf"\nscenes/D-jitter{REST} is finished in \d+ (s|min): top-1 error", output)
+    assert [made.record()["plan"]["number"] for made in runs] == [1, 2, 3, 4]
     assert f"from scenes/A-256{REST} conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; random: conv1_2" in output
 
 
@@ -46,8 +51,9 @@ def evaluate(folder, *options: str) -> str:
 def test_the_same_command_again_does_nothing(trained, scenes):
     folder, _ = trained
     output = run(folder, "train.py", "model=D", "train_scale=jitter", f"data.root={scenes}", *SHORT, "-m")
-    assert "is finished" in output
+    assert "is finished: " in output
     assert "epoch 1/1" not in output
+    assert "run 1 of" not in output
 
 
 def test_a_sweep_trains_what_its_cells_do_not_share_once(trained, scenes):

@@ -23,7 +23,7 @@ def test_a_given_speed_is_net_ds_and_other_nets_need_time_by_their_multiply_adds
     found = seconds(
         "data=imagenet", "data.root=/x", "ablation=depth", "plan.images_per_second=1000", f"dirs.runs={tmp_path}"
     )
-    assert found["imagenet/D-256"] == pytest.approx(74 * 1_281_167 / 1000)
+    assert found["imagenet/D-256"] == pytest.approx(74 * (1_281_167 + 50_000 / 3) / 1000)
     assert found["imagenet/A-256"] / found["imagenet/D-256"] == pytest.approx(7.609 / 15.470, rel=1e-3)
     assert found["imagenet/E-256"] / found["imagenet/D-256"] == pytest.approx(19.632 / 15.470, rel=1e-3)
 
@@ -35,8 +35,8 @@ def test_the_speed_of_a_finished_run_is_taken_as_measured_and_scaled_for_other_n
     found = seconds("model=D", "train_scale=S384", f"dirs.runs={tmp_path}")
     assert set(found) == {"digits/D-256", "digits/D-384"}
     cost = {net: estimate.multiply_adds(composed(f"model={net}")) for net in "AD"}
-    data = composed().data
-    assert found["digits/D-256"] == pytest.approx(data.epochs * digits.SCENES["train"] / 500 * cost["D"] / cost["A"])
+    data, images = composed().data, digits.SCENES["train"] + digits.SCENES["val"] / 3
+    assert found["digits/D-256"] == pytest.approx(data.epochs * images / 500 * cost["D"] / cost["A"])
     assert found["digits/D-384"] == pytest.approx(data.finetune_epochs / data.epochs * found["digits/D-256"])
 
 

@@ -35,6 +35,7 @@ def test_every_state_is_told(tmp_path):
     curves(stopped, 0, "0,100,0.005,99,2.3,90.0,50.0", "1,110,0.005,199,2.1,80.0,40.0")
     training = prepared(tmp_path, "E")
     curves(training, 0, "0,100,0.005,99,2.3,90.0,50.0")
+    training.update_record(plan={"number": 3, "runs": 14, "seconds_after": 7200.0})
     with training.lock():
         text = rendered(tmp_path)
     assert line_of("digits/A-256", text).split()[1:6] == ["finished", "21.3", "%", "1.5", "%"]
@@ -43,8 +44,9 @@ def test_every_state_is_told(tmp_path):
     epochs = stopped.config().epochs
     assert f"stopped in epoch 3 of {epochs}" in line_of("digits/D-256", text)
     assert " 80.0 %" in line_of("digits/D-256", text)
-    left = duration((epochs - 1) * 100 * stopped.config().data.batch / 100)  # of 100 steps at 100 images a second
-    assert f"epoch 2 of {epochs}, at most {left} left" in line_of("digits/E-256", text)
+    left = (epochs - 1) * 100 * stopped.config().data.batch / 100  # of 100 steps at 100 images a second
+    plan = f"run 3 of 14, about {duration(left + 7200)} left"
+    assert f"epoch 2 of {epochs}, at most {duration(left)} left; {plan}" in line_of("digits/E-256", text)
 
 
 def test_a_resumed_run_has_one_curve(tmp_path):

@@ -16,6 +16,7 @@ from vgg.config import UserError
 from vgg.files import write_whole
 from vgg.process import STOPPING
 from vgg.runs import spoken
+from vgg.text import duration
 
 MEASURES = ("loss", "most_frequent_answer")  # of a classifier's validation, beside the errors
 DECREASES = 3  # of the learning rate, each by 10; the plateau after them ends the training
@@ -218,13 +219,16 @@ class EpochLines(Callback):
         module.log_dict({"lr": self.rate, "images_per_second": self.speed}, rank_zero_only=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        shown = trainer.callback_metrics
+        shown, steps_left = trainer.callback_metrics, int(trainer.estimated_stepping_batches) - trainer.global_step
+        taken, left = trainer.global_step - self.first_step, ""
+        if steps_left and taken:
+            left = f"  {duration(steps_left * (time.monotonic() - self.started) / taken)} left"
         errors = "  ".join(
             f"{spoken(f'{name}_error')} {shown[f'val/{name}_error']:.2f} %" for name in module.accuracies
         )
         module.print(  # above the bar, where there is one
             f"{self.run}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            f"  loss {shown['train/loss']:.3f}  {errors}  lr {self.rate:g}  {self.speed:.0f} images/s"
+            f"  loss {shown['train/loss']:.3f}  {errors}  lr {self.rate:g}  {self.speed:.0f} images/s{left}"
         )
 
 

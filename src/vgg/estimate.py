@@ -19,6 +19,8 @@ KNOWN = {
     "imagenet": {"train": 1_281_167, "val": 50_000},
 }
 
+VALIDATION = 1 / 3  # of a training image's work, which is its forward and backward passes: two and four operations
+
 # Where no speed was measured: counted operations, and these assumptions.
 OPERATIONS = 6  # of training, for each multiply-add: two forward, four backward
 H100 = 989e12  # operations a second in bf16, without sparsity, by the data sheet of the H100 SXM
@@ -56,7 +58,8 @@ def measured_speeds(cfg: TrainConfig) -> dict[int, float]:
 
 
 def estimated_seconds(steps: list[Step], cfg: TrainConfig) -> dict[str, float] | None:
-    """Run name -> seconds of training for each unfinished run, at most: no early end. None where no speed is known.
+    """Run name -> seconds for each unfinished run with its validations, at most: no early end. None where no speed is
+    known.
 
     A net that was not measured is taken to need time in proportion to its multiply-adds.
     """
@@ -66,7 +69,7 @@ def estimated_seconds(steps: list[Step], cfg: TrainConfig) -> dict[str, float] |
         speeds = {multiply_adds(cfg, net): cfg.plan.images_per_second}
     if not speeds:
         return None
-    count, seconds = images(cfg, "train"), {}
+    count, seconds = images(cfg, "train") + VALIDATION * images(cfg, "val"), {}
     for step in steps:
         if not step.run.finished:
             cost = multiply_adds(step.cfg)

@@ -39,23 +39,31 @@ def in_training(run: Run) -> bool:
 
 
 def state(run: Run, epochs: list[dict[str, float]]) -> str:
-    """Finished, training (with the time left, at most), failed, stopped, or planned."""
+    """Finished, training (with the time left, at most, and where its plan stands), failed, stopped, or planned."""
     if run.finished:
         return "published" if run.published else "finished"
     cfg, done = run.config(), int(epochs[-1]["epoch"]) + 1 if epochs else 0
     if in_training(run):
-        text = f"epoch {min(done + 1, cfg.epochs)} of {cfg.epochs}"
+        text, left = f"epoch {min(done + 1, cfg.epochs)} of {cfg.epochs}", None
         if epochs and epochs[-1].get("images_per_second"):
             last = epochs[-1]
             images = cfg.data.batch * (last["step"] + 1) / done
             left = (cfg.epochs - done) * images / last["images_per_second"]
             text += f", at most {duration(left)} left"
-        return text
+        return text + plan_left(run.record().get("plan"), left)
     if error := run.record().get("error"):
         return f"failed: {error.splitlines()[0]}"
     if any((run.folder / name).is_file() for name in ("last.ckpt", "previous.ckpt")):
         return f"stopped in epoch {min(done + 1, cfg.epochs)} of {cfg.epochs}"
     return "planned"
+
+
+def plan_left(plan: dict[str, float] | None, left: float | None) -> str:
+    """Where a run that needs `left` seconds more stands in its plan; nothing where it is alone."""
+    if plan is None:
+        return ""
+    time = f", about {duration(left + plan['seconds_after'])} left" if left and "seconds_after" in plan else ""
+    return f"; run {plan['number']} of {plan['runs']}{time}"
 
 
 def row(run: Run) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -189,6 +190,7 @@ def train(cfg: TrainConfig) -> None:
         root = data_root(cfg.data, Path(cfg.dirs.cache))  # before processes that take seconds to start
         require(root.is_dir(), f"data.root={root}: no such folder")
     failures: dict[str, str] = {}
+    begun, to_train = time.monotonic(), [step for step in steps if not step.run.finished]
     for step in steps:
         if step.run.finished:
             step.run.clear()
@@ -197,13 +199,14 @@ def train(cfg: TrainConfig) -> None:
             failures[step.run.name] = f"{step.run.name} was not started: {step.parent.name} is not finished"
             continue
         try:
-            train_step(step)
+            train_step(step, progress(step, to_train, cfg))
         except UserError as error:
             failures[step.run.name] = str(error)
     if failures:
         raise UserError("\n  ".join(failures.values()))
+    took = f" in {duration(time.monotonic() - begun)}" if to_train else ""
     if cfg.ablation is not None:
-        print(f"{len(steps)} runs are finished. Evaluate them:\n  {command(cfg, 'evaluate.py')}")
+        print(f"{len(steps)} runs are finished{took}. Evaluate them:\n  {command(cfg, 'evaluate.py')}")
         return
     if not leads:
         return
@@ -211,8 +214,8 @@ def train(cfg: TrainConfig) -> None:
     name, error = next(iter(run.record()["validation"].items()))
     method = "multicrop" if cfg.model.name in NOT_DENSE else "fused"
     print(
-        f"{run.name} is finished: {spoken(name)} {error:.2f} % on a centre crop of the validation images. Evaluate it:"
-        f"\n  {command(cfg, 'evaluate.py')} eval={method}"
+        f"{run.name} is finished{took}: {spoken(name)} {error:.2f} % on a centre crop of the validation images. "
+        f"Evaluate it:\n  {command(cfg, 'evaluate.py')} eval={method}"
     )
 
 
@@ -244,17 +247,32 @@ def with_times(steps: list[Step], cfg: TrainConfig) -> str:
         if cfg.trainer.precision != "bf16-mixed":
             lines.append(f"trainer.precision={cfg.trainer.precision} takes longer: these are bf16-mixed's times")
     elif seconds:
-        lines.append(
-            f"{len(seconds)} of {len(steps)} runs to train, at most {duration(sum(seconds.values()))} in turn; "
-            "validation comes on top"
-        )
+        lines.append(f"{len(seconds)} of {len(steps)} runs to train, at most {duration(sum(seconds.values()))} in turn")
     elif seconds is None and not all(step.run.finished for step in steps):
         lines.append("how long it takes is not known: give net D's speed on your devices, plan.images_per_second=400")
     return "\n".join(lines)
 
 
-def train_step(step: Step) -> None:
-    """Train or resume one run while holding its lock; success is the weights on the disk.
+def progress(step: Step, to_train: list[Step], cfg: TrainConfig) -> dict[str, float] | None:
+    """Print where in its plan a training stands and the time left, as far as a speed was measured.
+
+    Returns that for the run's record: its number, how many runs are trained, and the seconds of those after it. None
+    where there is one alone.
+    """
+    if len(to_train) == 1 or cfg.trainer.node_rank > 0:
+        return None
+    from vgg.estimate import estimated_seconds  # which imports torch
+
+    number = to_train.index(step) + 1
+    seconds = estimated_seconds(to_train[number - 1 :], cfg)
+    left = f", about {duration(sum(seconds.values()))} left" if seconds else ""
+    print(f"run {number} of {len(to_train)}{left}: {step.run.name}", flush=True)
+    after = {"seconds_after": sum(seconds.values()) - seconds[step.run.name]} if seconds else {}
+    return {"number": number, "runs": len(to_train)} | after
+
+
+def train_step(step: Step, position: dict[str, float] | None = None) -> None:
+    """Train or resume one run while holding its lock; success is the weights on the disk. Its record says `position`.
 
     With torchrun on several machines, the one with node_rank 0 does that; the others' ranks wait for its own to start.
     """
@@ -268,6 +286,7 @@ def train_step(step: Step) -> None:
             step.run.refuse_another(step.cfg)
             return
         step.run.prepare(step.cfg, step.parent)
+        step.run.update_record(plan=position)
         step.run.keep_images(images_of(step.cfg))
         status = run_fresh("fit", step.run.folder, how, keep_open=(descriptor,))
     if step.run.finished:

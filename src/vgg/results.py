@@ -5,6 +5,7 @@ Appendix B's evaluations are in transfer.py, and share the arrays and what is sa
 """
 
 import tempfile
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from vgg.process import run_fresh
 from vgg.records import BoxRow, Classification, ErrorRow, paper_rows
 from vgg.runs import Run, identity, run_name
 from vgg.scales import PAPER_CROP, multi_scale, single_scale
+from vgg.text import duration
 
 # Identity keys that say something of the images to score and how, here.
 OF_EVALUATION = {"task", "trainer.precision", "data.name", "data.form", "data.classes", "data.mirror"}
@@ -245,8 +247,10 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
     require(cfg.submission is None or cfg.ablation is None, "submission=FILE is about one evaluation, not an ablation")
     if cfg.plan.dry_run:
         print(needed_disk(cfg))
-    missing = []
-    for one in evaluations(cfg):
+    missing, begun, asked = [], time.monotonic(), evaluations(cfg)
+    for number, one in enumerate(asked, start=1):
+        if len(asked) > 1 and not cfg.plan.dry_run:
+            print(f"\nevaluation {number} of {len(asked)}", flush=True)
         try:
             if cfg.plan.dry_run:
                 evaluated_runs(one)
@@ -263,6 +267,8 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             missing.append(str(error))
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))
+    if len(asked) > 1 and not cfg.plan.dry_run:
+        print(f"\n{len(asked)} evaluations in {duration(time.monotonic() - begun)}")
 
 
 def needed_disk(cfg: EvaluateConfig) -> str:
