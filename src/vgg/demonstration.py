@@ -15,7 +15,7 @@ QUICK = ("model=A", "train_scale=S256", "data.epochs=2", "trainer=cpu", "logger=
 def run_at_hand(runs: Path = Path("runs")) -> Run:
     """The demo's finished run, digits/D-jitter, where `make demo` left it; else digits/A-256-epochs2 in `runs`.
 
-    That one is trained here if need be: two of A-256's seven epochs, a quarter of a minute. It is wrong more often
+    That one is trained here if need be: two of A-256's ten epochs, half a minute. It is wrong more often
     than right.
     """
     demo = Run.named("digits/D-jitter", REPOSITORY / "runs")
