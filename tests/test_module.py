@@ -25,3 +25,12 @@ def test_the_optimiser_takes_every_value_of_the_recipe():
         groups = Classifier(VGG("A", 3, 0.125, 1 / 64), cfg, SimpleNamespace()).configure_optimizers().param_groups
         assert [{key: group[key] for key in values} for group in groups] == expected
         assert [len(group["params"]) for group in groups] == ([11, 11] if how.caffe_bias else [22])
+
+
+@pytest.mark.parametrize(("classes", "errors"), [(5, ["top1_error"]), (6, ["top1_error", "top5_error"])])
+def test_up_to_five_classes_have_no_top5_error(classes, errors):
+    module = Classifier(VGG("A", classes, 0.125, 1 / 64), SimpleNamespace(layers="all"), SimpleNamespace())
+    outputs = torch.eye(classes).roll(1, 0)
+    _, found = module.loss(outputs, torch.arange(classes))
+    assert list(found) == errors == [f"{name}_error" for name in module.accuracies]
+    assert found["top1_error"] == 100

@@ -14,11 +14,11 @@ import pytest
 from conftest import TINY, composed, environment, evaluation, last, run, transfer
 from PIL import Image
 
-from vgg import curves, dashboard, posteriors, results, tracking, training
+from vgg import curves, dashboard, lines, posteriors, results, tracking, training
 from vgg.callbacks import Checkpoints, Interrupted
 from vgg.config import REPOSITORY, UserError
 from vgg.data import ImageData, TrainingCrops
-from vgg.images import evaluated_images
+from vgg.images import evaluated_images, listing
 from vgg.records import Evaluation, Localisation, packed_bits
 from vgg.runs import Run
 
@@ -185,6 +185,18 @@ def test_an_evaluation_is_a_run_of_its_own_and_its_printed_output_is_clean(evalu
     kept = {key: value for each in only(found, "summary") for key, value in each["update"].items()}
     assert [kept["top1_low"], kept["top1_high"]] == list(line.top1_interval)
     assert kept["images"] == 37
+
+
+def test_a_command_with_bytes_that_are_no_utf8_is_kept_as_text(quiet, resumed, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "data.root=caf\udce9"])
+    cfg = composed(*A_JITTER, f"dirs.runs={tmp_path}", f"data.root={scenes}", evaluate=True)
+    origin = lines.provenance(cfg, [resumed], listing(cfg.data, tmp_path, "val"))
+    line = evaluation(command=origin["command"], data="scenes")
+    lines.append(cfg, line)
+    assert last(tmp_path / "scenes/results.jsonl").command == r"python evaluate.py data.root=caf\xe9"
+    tracking.log_evaluation(cfg, line)
+    assert len(records(tmp_path / "scenes/wandb")) == 1
+    assert sys.argv[1] == "data.root=caf\udce9"
 
 
 def test_disabled_logs_no_evaluation(tmp_path):

@@ -12,7 +12,7 @@ from vgg import posteriors
 from vgg.cells import CELL
 from vgg.config import REPOSITORY, EvaluateConfig, require
 from vgg.error_cells import method_name, without_mirror_images
-from vgg.images import Listing
+from vgg.images import Listing, printable
 from vgg.nets import OF_TABLE_1
 from vgg.records import FEW, Classification, Evaluation, Localisation, packed_bits, written
 from vgg.runs import Run
@@ -89,7 +89,7 @@ def provenance(
         "weights_sha256": tuple(record["weights_sha256"] for record in records),
         "images_sha256": images.sha256,
         "groups": packed_groups(groups),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": printable(" ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])),
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": versions(),

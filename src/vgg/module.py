@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from vgg.config import TrainConfig
 from vgg.data import ImageData
 from vgg.network import Network
+from vgg.records import FEW
 from vgg.transforms import Colours
 
 
@@ -110,6 +111,11 @@ class Recipe(pl.LightningModule):
         )
 
 
+def tops(classes: int) -> tuple[int, ...]:
+    """The k of the top-k errors: 1 and 5, with at most FEW classes 1 alone."""
+    return (1, 5) if classes > FEW else (1,)
+
+
 class Classifier(Recipe):
     """A net that tells classes apart."""
 
@@ -119,12 +125,13 @@ class Classifier(Recipe):
             net,
             cfg,
             data,
-            {f"top{k}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)},
+            {f"top{k}": MulticlassAccuracy(classes, top_k=k, average="micro") for k in tops(classes)},
         )
 
     def loss(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        right = outputs.detach().topk(min(5, outputs.shape[1])).indices == labels[:, None]
-        errors = {"top1_error": 100 * (~right[:, 0]).float().mean(), "top5_error": 100 * (~right.any(1)).float().mean()}
+        counted = tops(outputs.shape[1])
+        right = outputs.detach().topk(counted[-1]).indices == labels[:, None]
+        errors = {f"top{k}_error": 100 * (~right[:, :k].any(1)).float().mean() for k in counted}
         return F.cross_entropy(outputs, labels), errors
 
     def on_validation_epoch_start(self) -> None:

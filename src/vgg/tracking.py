@@ -3,8 +3,11 @@
 Nothing here needs a network unless logger.wandb is online. The curves of training are in curves.py.
 """
 
+import contextlib
 import hashlib
 import os
+import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from vgg import box_tables
 from vgg.cells import CELL, without_seed
 from vgg.config import STARTS_FROM_A, EvaluateConfig, UserError, require
 from vgg.error_cells import method_name
+from vgg.images import printable
 from vgg.plan import scale_of
 from vgg.process import QUIET_WANDB
 from vgg.records import Classification, Evaluation, Localisation, Transfer, rows_of
@@ -181,6 +185,17 @@ def evaluation_id(line: Evaluation) -> str:
     return f"evaluate-{hashlib.sha256(line.key.encode()).hexdigest()[:16]}"
 
 
+@contextlib.contextmanager
+def printable_words() -> Iterator[None]:
+    """W&B keeps the command's words, and takes none with bytes that are no UTF-8."""
+    words = sys.argv
+    sys.argv = list(map(printable, words))
+    try:
+        yield
+    finally:
+        sys.argv = words
+
+
 def log_evaluation(cfg: EvaluateConfig, line: Evaluation) -> None:
     """One evaluation as a run in W&B, its files in runs/<data>/wandb.
 
@@ -195,26 +210,29 @@ def log_evaluation(cfg: EvaluateConfig, line: Evaluation) -> None:
 
     folder = Path(cfg.dirs.runs) / line.data
     try:
-        with wandb.init(
-            mode=cfg.logger.wandb,
-            project=cfg.logger.project,
-            group=cfg.logger.group or line.data,
-            job_type="evaluate",
-            id=evaluation_id(line),
-            name=title(line),
-            dir=folder.absolute(),
-            config=settings(line),
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                init_timeout=30,
-                disable_git=True,  # the commit is in the configuration
-                disable_code=True,
-                x_disable_stats=True,  # of a machine that has finished its work
-                x_disable_meta=True,
-                x_save_requirements=False,
-            ),
-        ) as run:
+        with (
+            printable_words(),
+            wandb.init(
+                mode=cfg.logger.wandb,
+                project=cfg.logger.project,
+                group=cfg.logger.group or line.data,
+                job_type="evaluate",
+                id=evaluation_id(line),
+                name=title(line),
+                dir=folder.absolute(),
+                config=settings(line),
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",
+                    init_timeout=30,
+                    disable_git=True,  # the commit is in the configuration
+                    disable_code=True,
+                    x_disable_stats=True,  # of a machine that has finished its work
+                    x_disable_meta=True,
+                    x_save_requirements=False,
+                ),
+            ) as run,
+        ):
             run.log(errors(line))
             run.summary.update(summary(line))
     except (*failures(), OSError) as error:
