@@ -59,7 +59,7 @@ def ours(images: Listing, net: VGG, view: str) -> float:
     started = time.perf_counter()
     order = batches(sizes(images), Q, BATCH)
     loader = DataLoader(WholeImages(images, Q), batch_sampler=order, collate_fn=collate)
-    scoring = Scoring(net, images, view, "last")
+    scoring = Scoring(net, images, view, "last", mirror=True)
     trainer.test(scoring, loader, verbose=False)
     assert scoring.covered.all()
     return len(images) / (time.perf_counter() - started)
