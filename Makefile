@@ -1,8 +1,10 @@
 # make demo   build .venv, train net D with scale jitter along its lineage on the embedded data, evaluate it fused
 # make bench  PHOTOS=FOLDER: the figures of the README's table of speeds; takes half an hour, on a quiet machine
-# make test   lint and tests, in the same environment
+# make test   lint and the tests of a contributor, in the same environment
+# make test-long   the others: kills, full disks, clusters, whole notebooks, damaged images by the thousand
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/installed
 	$(PYTHON) train.py model=D train_scale=jitter
@@ -11,7 +13,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest $(IN_TWO) -m "not long"
+
+test-long: $(VENV)/installed
+	$(PYTHON) -m pytest $(IN_TWO) -m long
 
 bench: $(VENV)/installed
 	$(PYTHON) benchmarks/input.py $(PHOTOS)
@@ -25,4 +30,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-.PHONY: demo test bench
+.PHONY: demo test test-long bench

@@ -94,6 +94,7 @@ def test_short_commands_do_without_torch(trained, scenes, scoring_here, tmp_path
         assert made.returncode == 0, made.stderr.decode()
 
 
+@pytest.mark.long
 def test_a_plan_can_be_looked_at_and_a_table_evaluated_as_far_as_it_is_trained(trained, scenes):
     folder, _ = trained
     arguments = (f"data.root={scenes}", *SHORT)
@@ -106,6 +107,7 @@ def test_a_plan_can_be_looked_at_and_a_table_evaluated_as_far_as_it_is_trained(t
     assert f"scenes/E-jitter{REST}" in output
 
 
+@pytest.mark.long
 def test_two_ranks_score_like_one(trained, scenes, tmp_path):
     folder, _ = trained
     arguments = ("eval=table4", f"data.root={scenes}", *SHORT)
@@ -173,6 +175,7 @@ def test_unreadable_validation_images_are_all_listed_or_left_out_and_counted(tra
     assert (line.images, line.skipped) == (35, 2)
 
 
+@pytest.mark.long
 def test_training_names_every_unreadable_validation_image_or_leaves_them_out(damaged, tmp_path):
     options, broken = damaged
     cell = ("model=A", "train_scale=S256", "data.name=damaged", *options)

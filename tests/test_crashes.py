@@ -16,7 +16,10 @@ from conftest import ROUNDING, SMALL, TINY, composed, run, signalled, start, tra
 from vgg import training
 from vgg.runs import Run
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc"),
+]
 A_256 = ("model=A", "train_scale=S256", "data.epochs=6", "logger=csv", *TINY)
 NAME = f"scenes/A-256{SMALL}-epochs6"
 OFTEN = "trainer.checkpoint_minutes=0"

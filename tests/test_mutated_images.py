@@ -118,6 +118,7 @@ def read(path: Path, content: bytes) -> Image.Image | None:
     return image
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", COUNTS)
 def test_a_damaged_file_is_read_or_refused(form, tmp_path):
@@ -127,6 +128,7 @@ def test_a_damaged_file_is_read_or_refused(form, tmp_path):
     assert len(found) // 3 < refused < len(found) * 39 // 40
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not beside this checkout")
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_photograph_is_read_or_refused(tmp_path):

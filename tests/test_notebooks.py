@@ -24,6 +24,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("notebooks")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom_and_its_outputs_are_small(path, folder):
     book = nbformat.read(path, as_version=4)

@@ -148,6 +148,7 @@ def test_torchvisions_weights_become_a_finished_run_with_torchvisions_own_scores
         published.imported(composed("weights=torchvision", f"weights.path={other}", "model=A", f"dirs.runs={tmp_path}"))
 
 
+@pytest.mark.long
 def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fresh_fc8(vgg11, root, tmp_path_factory):
     _, path = vgg11
     folder = tmp_path_factory.mktemp("further")

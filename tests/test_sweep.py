@@ -37,6 +37,7 @@ def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".sweep", "scenes"]
 
 
+@pytest.mark.long
 def test_jobs_of_submitit_are_as_those_of_joblib(scenes, tmp_path):
     options = [option for option in SHORT if not option.startswith("data.width")]
     sweep = ("model=A", "data.width=0.03125,9", f"data.root={scenes}", *SUBMITIT)
@@ -48,6 +49,7 @@ def test_jobs_of_submitit_are_as_those_of_joblib(scenes, tmp_path):
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".sweep", "scenes"]
 
 
+@pytest.mark.long
 def test_a_failing_cell_does_not_stop_the_others_and_the_same_sweep_again_does_what_is_missing(scenes, tmp_path):
     """Under the basic launcher; the weights of A cannot be written in a folder's place."""
     (tmp_path / f"runs/scenes/A-256{REST}/weights.pt").mkdir(parents=True)
@@ -62,6 +64,7 @@ def test_a_failing_cell_does_not_stop_the_others_and_the_same_sweep_again_does_w
     assert "sweep: 2 jobs, 0 failed" in output
 
 
+@pytest.mark.long
 def test_cells_of_a_sweep_with_two_ranks_are_trained_once_each(scenes, tmp_path):
     ranks = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     options = [option for option in SHORT if not option.startswith("trainer")]
@@ -78,6 +81,7 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+@pytest.mark.long
 def test_torchrun_on_two_machines_trains_a_lineage(scenes, tmp_path):
     """The same command on each, with its own node_rank; both are this machine."""
     leader = f"trainer.leader=127.0.0.1:{free_port()}"
