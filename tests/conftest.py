@@ -25,7 +25,7 @@ from vgg.runs import Run, typed
 Weights = dict[str, torch.Tensor]
 
 torch.set_num_threads(1)  # two processes that spin for the same core are slower than one
-SMALL = "-scale0.125-width0.03125-batch8"  # TINY's part of a run's name, between its cell and the epochs
+SMALL = "-dropout0.5-scale0.125-width0.03125-batch8"  # TINY's part of a run's name, between its cell and the epochs
 TINY = ("data=folder", "data.width=0.03125", "data.scale=0.125", "data.batch=8", "data.dropout=0.5", "trainer=cpu")
 
 
