@@ -18,6 +18,7 @@ IMAGENET = {
     "val": None,
     "download": False,
     "skip_corrupt": False,
+    "cache": "auto",
     "classes": 1000,  # section 4
     "scale": 1.0,  # section 2.1: a crop of 224 x 224
     "width": 1.0,  # Table 1

@@ -232,7 +232,11 @@ def test_a_stored_configuration_reads_back_the_same_and_another_versions_is_refu
     assert run.config() == cfg
     path = run.folder / "config.yaml"
     stored = OmegaConf.load(path)
-    for version in (None, SCHEMA_VERSION + 1, "x"):
+    older = OmegaConf.create(OmegaConf.to_container(stored) | {"schema_version": 2})
+    del older.data["cache"]
+    OmegaConf.save(older, path)
+    assert run.config() == cfg
+    for version in (None, 1, SCHEMA_VERSION + 1, "x"):
         stored.schema_version = version
         OmegaConf.save(stored, path)
         with pytest.raises(UserError, match=rf"^{path} is of another version of this code .*remove {run.folder}$"):

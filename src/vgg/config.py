@@ -202,6 +202,9 @@ class Data:
         description="leave unreadable validation images out, and say how many; false: they are an error"
     )
     classes: Count | None = Field(description="null: as many as there are class folders")
+    cache: Literal["auto", "ram", "none"] = Field(
+        description="ram: decode the images once and keep them in memory; auto: where they are few; crops are the same"
+    )
     scale: Annotated[StrictFloat, AfterValidator(of_small_data)] = Field(
         description="1, 0.5, 0.25 or 0.125 of the paper's pixels: crop, S and Q; the first 0, 1, 2 or 3 max pools go"
     )

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from vgg.config import TrainConfig, Trainer, UserError, require
+from vgg.decoded import Pictures, keep
 from vgg.files import write_whole
 from vgg.images import Listing, listing, refuse_unreadable, same_classes, single_class, why_unreadable
 from vgg.pictures import UNREADABLE, Picture
@@ -27,6 +29,7 @@ from vgg.transforms import COLOUR_SHIFT_DEVIATION, Colours, centre_crop, trainin
 
 COLOUR_SAMPLE = 10_000  # training images at most that the mean and the principal components are computed on
 IMAGENET_MEAN = (123.68, 116.779, 103.939)
+END = object()
 ATTEMPTS = 100  # at a readable training image, before it is the disk that is at fault
 
 
@@ -39,7 +42,7 @@ class TrainingCrops(Dataset):
     """
 
     def __init__(self, images: Listing, cfg: TrainConfig):
-        self.images, self.seed = images, cfg.seed
+        self.images, self.seed, self.pictures = images, cfg.seed, Pictures(images)
         self.scale, self.mirror, self.crop = cfg.data.scale, cfg.data.mirror, real_pixels(PAPER_CROP, cfg.data.scale)
         self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
 
@@ -58,7 +61,7 @@ class TrainingCrops(Dataset):
             try:
                 scale = draw_scale(self.smin, self.smax, rng)
                 side = real_pixels(scale, self.scale)
-                example = self.example(Picture(self.images.read(index)), index, side, rng)
+                example = self.example(self.pictures[index], index, side, rng)
                 break
             except UNREADABLE:
                 bad, index = index, int(rng.integers(len(self.images)))
@@ -105,7 +108,7 @@ class CentreCrops(Dataset):
     """
 
     def __init__(self, images: Listing, side: int, crop: int, rank: int, ranks: int):
-        self.images, self.side, self.crop = images, side, crop
+        self.images, self.side, self.crop, self.pictures = images, side, crop, Pictures(images)
         self.indices = range(rank, len(images), ranks)  # every image once, whatever the number of ranks
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ class CentreCrops(Dataset):
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         index = self.indices[row]
         try:
-            crop = centre_crop(Picture(self.images.read(index)), self.side, self.crop)
+            crop = centre_crop(self.pictures[index], self.side, self.crop)
         except UNREADABLE:
             return torch.zeros(self.crop, self.crop, 3, dtype=torch.uint8), -1, index
         return crop, self.images.labels[index], -1
@@ -164,6 +167,15 @@ def end_workers() -> None:
         worker.kill()
 
 
+def one_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; a thread makes the next one while the last is used."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=[1]) as pool:  # of that thread alone
+        following = pool.submit(next, batches, END)
+        while (batch := following.result()) is not END:
+            following = pool.submit(next, batches, END)
+            yield batch
+
+
 class Loader(DataLoader):
     """Batches of decoding processes, which are killed where they give none for ten minutes, or 20 s when asked to stop.
 
@@ -191,6 +203,9 @@ class Loader(DataLoader):
         batches, ended = super().__iter__(), threading.Event()
         if self.num_workers:
             threading.Thread(target=self.watch, args=[ended], daemon=True).start()
+        else:
+            yield from one_ahead(batches)
+            return
         try:
             while True:
                 self.waiting_since = time.monotonic()
@@ -238,6 +253,19 @@ class ImageData(pl.LightningDataModule):
         with write_whole(self.folder / "colours.pt") as file:
             file.write(cached.read_bytes())
 
+    def setup(self, stage: str) -> None:
+        """Decode the images that are kept in memory, `data.cache`."""
+        cfg, ranks = self.cfg, self.trainer.world_size
+        workers, here = decoding_workers(cfg.trainer, ranks), ranks // cfg.trainer.num_nodes
+        smallest = real_pixels(cfg.train_scale.smin, cfg.data.scale)
+        self.pictures = {
+            "train": keep(self.train, smallest, cfg.data.cache, workers, here),
+            "val": keep(self.val, None, cfg.data.cache, workers, here),
+        }
+        kept = sum(pictures.bytes for pictures in self.pictures.values())
+        if kept and self.trainer.is_global_zero:
+            print(f"{kept / 1e6:,.0f} MB of decoded images are kept in memory (data.cache)", flush=True)
+
     def colours(self) -> Colours:
         return Colours(**torch.load(self.folder / "colours.pt", weights_only=True))
 
@@ -261,7 +289,9 @@ class ImageData(pl.LightningDataModule):
         if self.resume_at is not None:
             done, per_epoch = self.resume_at["steps"] * trainer.accumulate_grad_batches, len(self.batches)
             self.batches.epoch, self.batches.start = self.resume_at["epoch"] + done // per_epoch, done % per_epoch
-        return self.loader(self.training_crops(), batch_sampler=self.batches)
+        crops = self.training_crops()
+        crops.pictures = self.pictures["train"]
+        return self.loader(crops, batch_sampler=self.batches)
 
     def training_crops(self) -> TrainingCrops:
         return TrainingCrops(self.train, self.cfg)
@@ -270,6 +300,7 @@ class ImageData(pl.LightningDataModule):
         (q,) = single_scale(self.cfg.train_scale.smin, self.cfg.train_scale.smax)
         side, crop = (real_pixels(pixels, self.cfg.data.scale) for pixels in (q, PAPER_CROP))
         crops = self.validation_crops(side, crop, self.trainer.global_rank, self.trainer.world_size)
+        crops.pictures = self.pictures["val"]
         return self.loader(crops, batch_size=min(100, self.cfg.data.batch))
 
     def validation_crops(self, *how: int) -> CentreCrops:

@@ -112,7 +112,7 @@ class BoxCentreCrops(CentreCrops):
         found = torch.zeros(self.most, 4)
         if unreadable < 0:
             index = self.indices[row]
-            size = rescaled_size(Picture(self.images.read(index)).size, self.side)
+            size = rescaled_size(self.pictures[index].size, self.side)
             own = self.boxes[index]
             found[: len(own)] = to_window(own, size, *centre_window(size, self.crop), self.crop, False)
         return crop, label, found, unreadable

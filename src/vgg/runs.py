@@ -39,6 +39,7 @@ NOT_IDENTITY = (
     "data.root",
     "data.val",
     "data.download",
+    "data.cache",
     "data.skip_corrupt",
     "weights.path",
     "localisation.annotations",
@@ -48,7 +49,10 @@ NOT_IDENTITY = (
 )
 # Of the keys in a stored config.yaml and record.json. A change of their names or meanings, or a new one that is needed,
 # counts it up: an older run is then refused.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+NEW_KEYS = {
+    3: {"data.cache": "auto"}
+}  # version -> keys that came with it, and what runs of the one before were made with
 # Keys of the identity that a run's name shows in a way of its own, or that result lines carry beside it (precision).
 SUFFIXES_OF_THEIR_OWN = (
     *("task", "layers", "seed", "data.form", "data.name", "model.name", "train_scale.name", "init.draw", "init.from_a"),
@@ -247,6 +251,11 @@ class Run:
         except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
             raise UserError(f"{path} is damaged ({short(error)}): restore it, or remove {self.folder}") from error
         version = stored.pop("schema_version", None) if isinstance(stored, DictConfig) else None
+        for newer, keys in NEW_KEYS.items():
+            if version == newer - 1:
+                version = newer
+                for key, value in keys.items():
+                    OmegaConf.update(stored, key, value)
         require(
             version == SCHEMA_VERSION,
             f"{path} is of another version of this code (schema_version={short(version)}, here {SCHEMA_VERSION}): "
