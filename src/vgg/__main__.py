@@ -170,7 +170,8 @@ def add_cache(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--cache", type=path, default=cache(), help=f"{what} (default: ~/.cache/vgg)")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line of all commands."""
     parser = argparse.ArgumentParser(prog="python -m vgg", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("fit", help="train or resume the run in a folder that train.py prepared")
@@ -231,8 +232,12 @@ def main() -> None:
     command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.add_argument("--output", type=path, help="default: the run's name in this folder")
     command.set_defaults(call=export)
+    return parser
+
+
+def main() -> None:
     print_any_name()
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     if message := mistake(lambda: arguments.call(arguments)):
         sys.exit(f"error: {message}")
 

@@ -1,0 +1,66 @@
+"""README and docs/: their commands can be given, their links lead somewhere."""
+
+import re
+import shlex
+
+import pytest
+from conftest import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from vgg.__main__ import parser
+from vgg.config import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+START = r"python (?:(?:train|evaluate)\.py|-m vgg)\b"
+COMMAND = re.compile(rf"^ *({START}.*)$|`({START}[^`]*)`", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Those of all pages, their continued lines joined, without comments and what stands for more."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r" *\\\n *", " ", page.read_text())
+        for match in COMMAND.finditer(text):
+            found.append((match[1] or match[2]).replace("…", "").strip())
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_can_be_given(command):
+    _, what, *words = shlex.split(command, comments=True)
+    if what == "-m":
+        parser().parse_args(words[1:])
+        return
+    parsed = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+    given = {}
+    for one in parsed:
+        value = next(one.sweep_string_iterator()) if one.is_sweep_override() else one.get_value_element_as_str()
+        given[one.key_or_group] = value
+    hydras = {key: given.pop(key) for key in list(given) if key.startswith("hydra")}
+    assert not hydras or "-m" in words
+    composed(*(f"{key}={value}" for key, value in given.items()), evaluate=what == "evaluate.py")
+
+
+def test_there_are_commands():
+    assert len(commands()) > 50
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of the headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path.read_text()), target
+
+
+def test_the_readme_names_every_page():
+    text = PAGES[0].read_text()
+    assert [page.name for page in PAGES[1:] if f"](docs/{page.name})" not in text] == []
