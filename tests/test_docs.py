@@ -7,6 +7,7 @@ import pytest
 from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from vgg import option_reference
 from vgg.__main__ import parser
 from vgg.config import REPOSITORY
 
@@ -64,3 +65,8 @@ def test_links_lead_somewhere(page):
 def test_the_readme_names_every_page():
     text = PAGES[0].read_text()
     assert [page.name for page in PAGES[1:] if f"](docs/{page.name})" not in text] == []
+
+
+def test_the_configurations_page_is_as_its_definitions():
+    """Where it is not: python -m vgg options > docs/configuration.md"""
+    assert (REPOSITORY / "docs" / "configuration.md").read_text() == option_reference.rendered()

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,12 @@ def studies(arguments: argparse.Namespace) -> None:
     print(rendered(origins(arguments)))
 
 
+def options(arguments: argparse.Namespace) -> None:
+    from vgg.option_reference import rendered
+
+    print(rendered(), end="")
+
+
 def keep(arguments: argparse.Namespace) -> None:
     from vgg.selection import keep
 
@@ -173,7 +180,8 @@ def add_cache(command: argparse.ArgumentParser, what: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line of all commands."""
     parser = argparse.ArgumentParser(prog="python -m vgg", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"vgg {version('vgg-paper')}")
+    commands = parser.add_subparsers(metavar="COMMAND")
     command = commands.add_parser("fit", help="train or resume the run in a folder that train.py prepared")
     command.add_argument("folder", type=Path)
     command.set_defaults(call=fit)
@@ -216,6 +224,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "dashboard":
             command.add_argument("--entity", help="the W&B user or team (default: the one that is logged in)")
             command.add_argument("--project", default="vgg", help="logger.project of the runs (default: vgg)")
+    command = commands.add_parser("options", help="every key of train.py and evaluate.py as Markdown")
+    command.set_defaults(call=options)
     command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
     command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=overview)
@@ -237,11 +247,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     print_any_name()
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(sys.argv[1:] or ["--help"])
     if message := mistake(lambda: arguments.call(arguments)):
         sys.exit(f"error: {message}")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The console script `vgg`."""
     with until_closed():
         main()
+
+
+if __name__ == "__main__":
+    command()
