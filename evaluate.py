@@ -14,14 +14,15 @@ appendix B's to transfer.jsonl there. Options: conf/.
 import hydra
 from omegaconf import DictConfig
 
-from vgg import results, sweep
-from vgg.config import EvaluateConfig
-from vgg.runs import typed
+from vgg.commands import evaluate as commands_evaluate
+from vgg.core.compose import typed
+from vgg.core.config import EvaluateConfig
+from vgg.launch import sweep
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    sweep.job(lambda: results.evaluate_all(typed(cfg, EvaluateConfig)))
+    sweep.job(lambda: commands_evaluate.evaluate_all(typed(cfg, EvaluateConfig)))
 
 
 if __name__ == "__main__":

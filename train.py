@@ -12,14 +12,15 @@ The same command again resumes what was interrupted and does only what is missin
 import hydra
 from omegaconf import DictConfig
 
-from vgg import plan, sweep
-from vgg.config import TrainConfig
-from vgg.runs import typed
+from vgg.commands import train as commands_train
+from vgg.core.compose import typed
+from vgg.core.config import TrainConfig
+from vgg.launch import sweep
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    sweep.job(lambda: plan.train(typed(cfg, TrainConfig)))
+    sweep.job(lambda: commands_train.train(typed(cfg, TrainConfig)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from itertools import product
 import numpy as np
 from scipy.special import betaincinv
 
-from vgg.decision import ALPHA, MARGIN, Estimate, decided, estimate, holm, of_claim, statements, welch_freedom
-from vgg.paper_claims import CLAIMS, MULTI_CROP, Claim, Side, parent, related
+from vgg.report.decision import ALPHA, MARGIN, Estimate, decided, estimate, holm, of_claim, statements, welch_freedom
+from vgg.report.paper_claims import CLAIMS, MULTI_CROP, Claim, Side, parent, related
 
 SIDES = list(dict.fromkeys(side for claim in CLAIMS for step in claim.steps for pair in step for side in pair))
 NETS = list(dict.fromkeys(run for side in SIDES for run in side.runs))

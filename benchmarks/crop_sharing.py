@@ -12,8 +12,8 @@ few lines of code could do. The mirror images share in the same way among themse
 
 from collections import defaultdict
 
-from vgg.evaluation import GRID, grid
-from vgg.network import VGG
+from vgg.evaluation.views import GRID, grid
+from vgg.nets.vgg import VGG
 
 CROP = 224
 

@@ -18,20 +18,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor, resize
 
-from vgg import initialise
-from vgg.__main__ import quiet
-from vgg.evaluation import windows
-from vgg.images import Listing
-from vgg.network import VGG
-from vgg.scoring import Scoring, WholeImages, batches, collate, sizes
-from vgg.training import lightning_trainer
+from vgg.data.listing import Listing
+from vgg.evaluation.scoring import Scoring, WholeImages, batches, collate, sizes
+from vgg.evaluation.views import windows
+from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.nets import initialisation
+from vgg.nets.vgg import VGG
 
 Q, BATCH = 256, 16
 
 
 def made_net() -> VGG:
     net = VGG("D", width=0.25).eval()
-    initialise.draw(net, "glorot", 1)
+    initialisation.draw(net, "glorot", 1)
     return net
 
 

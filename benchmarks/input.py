@@ -26,8 +26,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from vgg.pictures import Picture
-from vgg.transforms import rescale, training_crop
+from vgg.data.encoded_image import Picture
+from vgg.data.transforms import rescale, training_crop
 
 PASSES = 4  # over the photos, in a turn
 NORMALIZE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from hydra import compose, initialize_config_dir
 
-from vgg.config import REPOSITORY, TrainConfig
-from vgg.runs import typed
+from vgg.core.compose import typed
+from vgg.core.config import TrainConfig
+from vgg.core.paths import REPOSITORY
 
 
 @dataclass(frozen=True)

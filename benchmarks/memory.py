@@ -14,11 +14,10 @@ import pytorch_lightning as pl
 from measure import configured, machine
 from torch.utils.data import DataLoader
 
-from vgg.__main__ import quiet
-from vgg.images import Listing
-from vgg.network import VGG
-from vgg.scoring import Scoring, WholeImages, batches, collate, sizes
-from vgg.training import lightning_trainer
+from vgg.data.listing import Listing
+from vgg.evaluation.scoring import Scoring, WholeImages, batches, collate, sizes
+from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.nets.vgg import VGG
 
 IMAGES, CLASSES, Q, BATCH = 50_000, 1000, 64, 16
 

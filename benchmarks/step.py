@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from measure import Measured, configured, machine, report
 from torch import Tensor
 
-from vgg import initialise, weights
-from vgg.__main__ import quiet
-from vgg.callbacks import FiniteLoss
-from vgg.config import TrainConfig
-from vgg.module import Classifier, channels_last
-from vgg.network import VGG
-from vgg.scales import PAPER_CROP, real_pixels
-from vgg.training import lightning_trainer
-from vgg.transforms import Colours
+from vgg.core.config import TrainConfig
+from vgg.core.scales import PAPER_CROP, real_pixels
+from vgg.data.colours import Colours
+from vgg.data.transforms import channels_last
+from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.nets import initialisation
+from vgg.nets.vgg import VGG
+from vgg.runs import weights
+from vgg.training.checkpoints import FiniteLoss
+from vgg.training.modules import Classifier
 
 WARM_UP = 2
 COLOURS = Colours(torch.tensor([124.0, 117.0, 104.0]), torch.eye(3), torch.tensor([60.0, 15.0, 5.0]))
@@ -44,7 +45,7 @@ def batch_of(cfg: TrainConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def net_of(cfg: TrainConfig) -> VGG:
     net = weights.build(cfg, 10)
-    initialise.draw(net, cfg.init.draw, cfg.seed)
+    initialisation.draw(net, cfg.init.draw, cfg.seed)
     net.mean.copy_(COLOURS.mean)
     return net
 

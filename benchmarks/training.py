@@ -21,7 +21,7 @@ from pathlib import Path
 from measure import configured, machine, report, take_turns
 from step import bare
 
-from vgg.config import REPOSITORY
+from vgg.core.paths import REPOSITORY
 
 EPOCHS = 3
 STEPS = 100  # of the loop in a turn, after WARM_UP

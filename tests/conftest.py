@@ -15,12 +15,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vgg import digits, initialise, results, scoring, selection, weights
-from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, Trainer
-from vgg.images import Listing, list_folder
-from vgg.pictures import Picture
-from vgg.records import Classification, Evaluation, Transfer, packed_bits, read, written
-from vgg.runs import Run, typed
+from vgg.commands import score as commands_score
+from vgg.core.compose import typed
+from vgg.core.config import EvaluateConfig, TrainConfig, Trainer
+from vgg.core.paths import REPOSITORY
+from vgg.data import digits
+from vgg.data.encoded_image import Picture
+from vgg.data.listing import Listing, list_folder
+from vgg.evaluation import arrays, selection
+from vgg.evaluation.records import Classification, Evaluation, Transfer, packed_bits, read, written
+from vgg.nets import initialisation
+from vgg.runs import weights
+from vgg.runs.run import Run
 
 Weights = dict[str, torch.Tensor]
 
@@ -95,11 +101,11 @@ def scoring_here() -> Iterator[None]:
     """Evaluations compute in this process, not in one that imports everything first."""
 
     def run_here(command: str, path: Path, how: Trainer) -> int:
-        scoring.score(path)
+        commands_score.score(path)
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "run_fresh", run_here)
+        patch.setattr(arrays, "run_fresh", run_here)
         yield
 
 
@@ -123,7 +129,7 @@ def training_difference(one: Run, other: Run) -> float:
     """The same of two finished runs of one seed."""
     cfg = one.config()
     start = weights.build(cfg, len(one.record()["classes"]))
-    initialise.draw(start, cfg.init.draw, cfg.seed)
+    initialisation.draw(start, cfg.init.draw, cfg.seed)
     return difference(*(net.state_dict() for net in (weights.load(one)[0], weights.load(other)[0], start)))
 
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import noise
 from scipy.io import savemat
 
-from vgg import imagenet, synsets
-from vgg.images import Listing
+from vgg.data.imagenet import labels, layouts
+from vgg.data.listing import Listing
 
 SYNSETS = ("n01440764", "n01443537", "n01484850")
 IDS = {"n01440764": 3, "n01443537": 1, "n01484850": 2}  # the devkit's order is not the sorted one
@@ -63,19 +63,19 @@ def write_devkit(root: Path, val: dict[str, bytes], archive: bool = True) -> Non
     meta, names = io.BytesIO(), sorted(val, key=lambda name: name.partition("/")[2])
     savemat(meta, {"synsets": np.array(rows, dtype=kind)})
     truth = "".join(f"{IDS[name[:9]]}\n" for name in names).encode()
-    contents = {synsets.META: meta.getvalue(), synsets.GROUND_TRUTH: truth}
+    contents = {labels.META: meta.getvalue(), labels.GROUND_TRUTH: truth}
     if archive:
-        contents = {f"{synsets.DEVKIT}/{name}": content for name, content in contents.items()}
-        tarred(root / f"{synsets.DEVKIT}.tar.gz", contents, mode="w:gz")
+        contents = {f"{labels.DEVKIT}/{name}": content for name, content in contents.items()}
+        tarred(root / f"{labels.DEVKIT}.tar.gz", contents, mode="w:gz")
     else:
         for name, content in contents.items():
-            (root / synsets.DEVKIT / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / synsets.DEVKIT / name).write_bytes(content)
+            (root / labels.DEVKIT / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / labels.DEVKIT / name).write_bytes(content)
 
 
 def write_original(root: Path, split: str, contents: dict[str, bytes]) -> None:
     if split == "val":
-        tarred(root / imagenet.ORIGINAL["val"], by_name(contents))
+        tarred(root / layouts.ORIGINAL["val"], by_name(contents))
         write_devkit(root, contents)
         return
     inner = {}
@@ -83,11 +83,11 @@ def write_original(root: Path, split: str, contents: dict[str, bytes]) -> None:
         images = by_name({name: content for name, content in contents.items() if name.startswith(synset)})
         inner[f"{synset}.tar"] = tarred(root / "inner.tar", images)
     (root / "inner.tar").unlink()
-    tarred(root / imagenet.ORIGINAL["train"], inner)
+    tarred(root / layouts.ORIGINAL["train"], inner)
 
 
 def write_kaggle(root: Path, split: str, contents: dict[str, bytes]) -> None:
-    folder = root / imagenet.KAGGLE
+    folder = root / layouts.KAGGLE
     if split == "train":
         write_folders(folder, split, contents)
         return
@@ -96,7 +96,7 @@ def write_kaggle(root: Path, split: str, contents: dict[str, bytes]) -> None:
     for name, content in contents.items():
         (folder / name.replace(name[:9], "val", 1)).write_bytes(content)
         lines.append(f"{Path(name).stem},{name[:9]} 85 1 499 272 {name[:9]} 1 2 3 4 ")
-    (root / synsets.SOLUTION).write_text("\n".join(lines) + "\n")
+    (root / labels.SOLUTION).write_text("\n".join(lines) + "\n")
 
 
 def write_shards(root: Path, split: str, contents: dict[str, bytes], label: Callable[[str], int] = number) -> None:
@@ -150,8 +150,8 @@ FORMS = {
 }
 
 
-def found(root: Path, split: str, **how: object) -> imagenet.Split:
-    return imagenet.find(root, split, root / "cache", **how)
+def found(root: Path, split: str, **how: object) -> layouts.Split:
+    return layouts.find(root, split, root / "cache", **how)
 
 
 def described(images: Listing) -> tuple:

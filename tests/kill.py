@@ -23,8 +23,9 @@ from pathlib import Path
 import torch
 from conftest import SMALL, TINY, start
 
-from vgg import digits
-from vgg.runs import Run, sha256_of_tensors
+from vgg.data import digits
+from vgg.nets.state_dicts import sha256_of_tensors
+from vgg.runs.run import Run
 
 COMMAND = ("model=A", "train_scale=S256", "data.epochs=4", "logger=csv", "trainer.checkpoint_minutes=0", *TINY)
 MOMENTS = {"start-up": 25, "training": 40, "checkpoint": 20, "end": 15}  # how often each, in percent

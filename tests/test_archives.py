@@ -15,11 +15,12 @@ import torch
 from imagenet_forms import SYNSETS, by_name, found, tarred, write_devkit, write_original, write_parquet, write_shards
 from torch.utils.data import DataLoader
 
-from vgg import archives, imagenet
-from vgg.config import UserError
-from vgg.data import CentreCrops, TrainingBatches, TrainingCrops, training_colours
-from vgg.images import Listing
-from vgg.scoring import sizes
+from vgg.core.errors import UserError
+from vgg.data.colours import training_colours
+from vgg.data.crops import CentreCrops, TrainingBatches, TrainingCrops
+from vgg.data.imagenet import archives, layouts
+from vgg.data.listing import Listing
+from vgg.evaluation.scoring import sizes
 
 
 def cut_short(path: Path, size: int) -> None:
@@ -29,7 +30,7 @@ def cut_short(path: Path, size: int) -> None:
 @pytest.mark.parametrize("size", [0, 100, 700, 2048, 5000])
 def test_a_tar_cut_anywhere_is_refused(size, ilsvrc, tmp_path):
     write_original(tmp_path, "val", ilsvrc["val"])
-    cut_short(tmp_path / imagenet.ORIGINAL["val"], size)
+    cut_short(tmp_path / layouts.ORIGINAL["val"], size)
     with pytest.raises(UserError, match=r"img_val\.tar is not a whole, uncompressed tar"):
         found(tmp_path, "val")
     assert not list((tmp_path / "cache" / "index").glob("*.json"))
@@ -44,7 +45,7 @@ def ends(path: Path) -> list[int]:
 def test_a_tar_cut_between_two_members_is_refused(which, ilsvrc, tmp_path):
     """Tarfile alone takes this for a whole archive."""
     write_original(tmp_path, "train", ilsvrc["train"])
-    archive = tmp_path / imagenet.ORIGINAL["train"]
+    archive = tmp_path / layouts.ORIGINAL["train"]
     cut_short(archive, ends(archive)[which])
     with tarfile.open(archive) as tar:
         assert len(tar.getnames()) == which % 4
@@ -58,20 +59,20 @@ def test_a_class_archive_cut_inside_the_whole_one_is_refused(ilsvrc, tmp_path):
         path = tmp_path / "inner.tar"
         tarred(path, by_name({name: image for name, image in ilsvrc["train"].items() if name.startswith(synset)}))
         inner[f"{synset}.tar"] = path.read_bytes()[: ends(path)[2]]
-    tarred(tmp_path / imagenet.ORIGINAL["train"], inner)
+    tarred(tmp_path / layouts.ORIGINAL["train"], inner)
     with pytest.raises(UserError, match=r"n01440764\.tar is not a whole"):
         found(tmp_path, "train")
 
 
 def test_a_compressed_tar_is_refused(ilsvrc, tmp_path):
-    tarred(tmp_path / imagenet.ORIGINAL["val"], by_name(ilsvrc["val"]), mode="w:gz")
+    tarred(tmp_path / layouts.ORIGINAL["val"], by_name(ilsvrc["val"]), mode="w:gz")
     with pytest.raises(UserError, match="not a whole, uncompressed tar"):
         found(tmp_path, "val")
 
 
 def test_a_tar_without_images_is_refused_and_hidden_files_are_left_out(ilsvrc, tmp_path):
     write_devkit(tmp_path, ilsvrc["val"])
-    archive = tmp_path / imagenet.ORIGINAL["val"]
+    archive = tmp_path / layouts.ORIGINAL["val"]
     tarred(archive, {"._ILSVRC2012_val_00000001.JPEG": b"Mac OS X", "readme.txt": b"about"})
     with pytest.raises(UserError, match="holds no images"):
         found(tmp_path, "val")

@@ -15,19 +15,24 @@ from test_network import close, fc_net, image, inputs_of
 from torch import nn
 from torch.nn import functional
 
-from vgg import lines, plan, published, report_charts, results, tables, training
-from vgg.around import COLUMNS, make
-from vgg.callbacks import Checkpoints, Interrupted, Steps
-from vgg.config import UserError
-from vgg.evaluation import posteriors
-from vgg.initialise import draw
-from vgg.inspection import Lacking
-from vgg.module import Classifier
-from vgg.nets import FC6_WINDOWS, LIBRARY, MODELS, SMALLEST_SCALE
-from vgg.network import Network
-from vgg.runs import Run
-from vgg.scales import SCALES, real_pixels
-from vgg.selection import Origins
+from vgg.core.catalogue import FC6_WINDOWS, LIBRARY, MODELS, SMALLEST_SCALE
+from vgg.core.errors import UserError
+from vgg.core.scales import SCALES, real_pixels
+from vgg.evaluation import arrays, display
+from vgg.evaluation.selection import Origins
+from vgg.evaluation.views import posteriors
+from vgg.nets import pretrained
+from vgg.nets.alexnet import COLUMNS
+from vgg.nets.base import Network
+from vgg.nets.factory import make
+from vgg.nets.initialisation import draw
+from vgg.report import chart_data, tables
+from vgg.report.parts import Lacking
+from vgg.runs import plan
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
+from vgg.training.checkpoints import Checkpoints, Interrupted, Steps
+from vgg.training.modules import Classifier
 
 # Million parameters and multiply-adds of 1,000 classes at 224.
 SIZES = {
@@ -132,9 +137,9 @@ def test_published_weights_give_the_librarys_own_scores_and_the_map_has_them_as_
         oracle = torchvision.models.get_model(name, num_classes=3, **more)
     enliven(oracle.eval().double())
     net = make(name, 3, 0.25).eval().double()
-    net.load_state_dict(published.from_library(oracle.state_dict(), name))
+    net.load_state_dict(pretrained.from_library(oracle.state_dict(), name))
     x = image(2, 3, 96, 70).double()
-    normalise = torchvision.transforms.Normalize(published.TORCHVISION_MEAN, published.TORCHVISION_STD)
+    normalise = torchvision.transforms.Normalize(pretrained.TORCHVISION_MEAN, pretrained.TORCHVISION_STD)
     with torch.inference_mode():
         scores, expected = net(x), oracle(normalise(x / 255))
         close(scores, expected)
@@ -146,15 +151,15 @@ def test_published_weights_give_the_librarys_own_scores_and_the_map_has_them_as_
 
 def test_every_published_net_has_a_file_with_its_hash_and_timms_have_imagenets_mean():
     for name, library in LIBRARY.items():
-        assert re.fullmatch(r"https://\S+-[0-9a-f]{8}\.pth", published.address(name))
+        assert re.fullmatch(r"https://\S+-[0-9a-f]{8}\.pth", pretrained.address(name))
         if library == "timm":
             about = timm.get_pretrained_cfg(name)
-            assert (about.mean, about.std) == (published.TORCHVISION_MEAN, published.TORCHVISION_STD)
+            assert (about.mean, about.std) == (pretrained.TORCHVISION_MEAN, pretrained.TORCHVISION_STD)
 
 
 def test_the_deviation_is_folded_into_senet_154s_deeper_stem():
     state = {"conv1.0.weight": torch.ones(1, 3, 1, 1), "conv1.1.running_mean": torch.ones(1)}
-    found = published.from_library(state | {"conv1.1.running_var": torch.ones(1)}, "senet154")
+    found = pretrained.from_library(state | {"conv1.1.running_var": torch.ones(1)}, "senet154")
     assert set(found) - {"mean"} <= set(shaped("senet154").state_dict())
     assert not (found["trunk.conv1.0.weight"] == 1).any()
 
@@ -164,7 +169,7 @@ def test_densenets_file_has_names_of_an_older_form():
     state = OrderedDict((name, torch.ones(2)) for name in (key.replace("norm1", "norm.1"), "classifier.bias"))
     state |= {"features.conv0.weight": torch.ones(1, 3, 1, 1)}
     state |= {f"features.norm0.running_{what}": torch.ones(1) for what in ("mean", "var")}
-    assert {f"trunk.{key}", "fc.bias"} <= set(published.from_library(state, "densenet121"))
+    assert {f"trunk.{key}", "fc.bias"} <= set(pretrained.from_library(state, "densenet121"))
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -229,7 +234,7 @@ def test_pools_round_as_published_whatever_an_evaluation_says_of_table_1s():
     for given in ("false", "true"):
         asked = composed("eval=table3", f"ceil_mode={given}", evaluate=True)
         with pytest.raises(UserError, match="about Table 1's nets, not about digits/zfnet-256"):
-            results.arrays_under(asked, run, SimpleNamespace(sha256=""), ["dense"], [256])
+            arrays.arrays_under(asked, run, SimpleNamespace(sha256=""), ["dense"], [256])
 
 
 def test_lenet_5_is_not_evaluated_dense():
@@ -237,8 +242,8 @@ def test_lenet_5_is_not_evaluated_dense():
     run = SimpleNamespace(name="digits/lenet5-256", config=lambda: own, record=lambda: {"weights_sha256": ""})
     asked, images = composed("eval=table3", evaluate=True), SimpleNamespace(sha256="")
     with pytest.raises(UserError, match="digits/lenet5-256 cannot be dense, its input is fixed: eval_method=multicrop"):
-        results.arrays_under(asked, run, images, ["dense"], [256])
-    (array,) = results.arrays_under(asked, run, images, ["multicrop"], [256])
+        arrays.arrays_under(asked, run, images, ["dense"], [256])
+    (array,) = arrays.arrays_under(asked, run, images, ["multicrop"], [256])
     assert (array.key.view, array.key.q) == ("multicrop", 256)
 
 
@@ -248,12 +253,12 @@ def test_a_net_with_batch_normalisation_resumes_inside_an_epoch_bit_for_bit(scen
     whole, parts = (Run.named("scenes/resnet18-256", tmp_path / name) for name in ("whole", "parts"))
     for run in (whole, parts):
         run.prepare(cfg, None)
-    training.fit(whole)
+    training_fit.fit(whole)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "asked_to_stop", lambda callbacks, trainer: 15 * (trainer.global_step == 5))
         with pytest.raises(Interrupted):
-            training.fit(parts)
-    training.fit(parts)
+            training_fit.fit(parts)
+    training_fit.fit(parts)
     assert parts.record()["weights_sha256"] == whole.record()["weights_sha256"]
 
 
@@ -352,7 +357,7 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
     (step,) = plan.lineage(cfg)
     assert (step.run.name, step.parent.name) == ("digits/resnet18-256-fc-torchvision-scale1", "torchvision/resnet18")
     step.run.prepare(cfg, step.parent)
-    net = training.initial_net(cfg, step.run, ("ant", "bee", "cat"))
+    net = training_fit.initial_net(cfg, step.run, ("ant", "bee", "cat"))
     assert torch.equal(net.trunk.layer4[1].bn2.weight, oracle.layer4[1].bn2.weight)
     assert net.fc.weight.shape == (3, 512)
     assert net.mean.tolist() == pytest.approx([123.675, 116.28, 103.53])
@@ -360,7 +365,7 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
 
 def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command(runs):
     vgg = evaluation(command="python evaluate.py eval=fused")
-    parameters, multiply_adds = lines.size(composed("model=resnet18", "data.scale=0.25", "data.width=1"), 10)
+    parameters, multiply_adds = display.size(composed("model=resnet18", "data.scale=0.25", "data.width=1"), 10)
     sizes = {"parameters": [parameters], "multiply_adds": [multiply_adds]}
     alone = {"views": ["center"], "q": [[256]], "scale": [0.25], "width": [1.0], **sizes}
     cells = [("resnet18-256", 30.0), ("resnet18-256-seed2", 32.0), ("resnet18-384", 40.0), ("lenet5-256", 60.0)]
@@ -381,8 +386,8 @@ def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command
     assert found["A"][4] == "–"  # its pools rounded up
     assert "D: python evaluate.py eval=fused" in tables.rendered(Origins("digits", runs), "text")
     drawn = evaluation(runs=["digits/zfnet-256-glorot"], cells=["zfnet-256-glorot"], **alone)
-    scale, chart = report_charts.operations_chart([*others, of_file, drawn])
+    scale, chart = chart_data.operations_chart([*others, of_file, drawn])
     assert scale == "S = 256, centre crop, Q = 256"
     assert {net for net in MODELS if f"{net}<" in chart} == {"resnet18", "lenet5", "zfnet"}
     with pytest.raises(Lacking, match="two nets"):
-        report_charts.operations_chart([vgg])
+        chart_data.operations_chart([vgg])

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 from conftest import composed
 
-from vgg import box_evaluation, boxscoring, posteriors
-from vgg.box_evaluation import best_boxes, stored_candidates
-from vgg.images import list_folder
+from vgg.appendix.localisation import candidates
+from vgg.appendix.localisation import evaluation as localisation_evaluation
+from vgg.appendix.localisation.evaluation import best_boxes, stored_candidates
+from vgg.data.listing import list_folder
+from vgg.evaluation import posteriors
 
 NEAR, FAR = [0.1, 0.1, 0.2, 0.2], [0.7, 0.7, 0.9, 0.9]
 
@@ -42,7 +44,7 @@ def test_candidates_are_computed_again_for_another_value_of_anything_that_they_d
         for task in tasks:
             asked.append((task["view"], task["q"]))
             one = {index: np.full((1, 1, 6), task["q"], np.float32) for index in range(len(images))}
-            boxscoring.save(Path(task["path"]), one, len(images))
+            candidates.save(Path(task["path"]), one, len(images))
 
     def computed(
         q=256, weights="w", scores="s", classes=0, listing=images, precision="32-true", resampling="torch"
@@ -63,7 +65,7 @@ def test_candidates_are_computed_again_for_another_value_of_anything_that_they_d
         assert [rows.tolist() for rows in of_scale] == [[[[q] * 6]]] * len(images)
         return list(asked)
 
-    monkeypatch.setattr(box_evaluation, "compute", compute)
+    monkeypatch.setattr(localisation_evaluation, "compute", compute)
     assert computed() == [("boxes", 256)]
     others = [{"q": 384}, {"weights": "v"}, {"scores": "t"}, {"classes": 1}, {"precision": "bf16-mixed"}]
     others += [{"resampling": "another"}, {"listing": replace(images, sizes=(1,) * len(images))}]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import composed
 
-from vgg.box_evaluation import constant_box
-from vgg.boxes import boxes
-from vgg.config import REPOSITORY, UserError
-from vgg.images import Listing, list_folder
-from vgg.localisation import OVERLAP, refuse_boxless, tensors
+from vgg.appendix.localisation.annotations import boxes, refuse_boxless, tensors
+from vgg.appendix.localisation.evaluation import constant_box
+from vgg.appendix.localisation.geometry import OVERLAP
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.data.listing import Listing, list_folder
 
 SHARED = REPOSITORY.parent / "shared" / "data" / "ilsvrc_val20_boxes"
 XML = "<annotation><size><width>90</width><height>60</height></size>{}</annotation>"

@@ -18,7 +18,7 @@ from imagenet_forms import (
 )
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from vgg import check, imagenet, synsets
+from vgg.data.imagenet import check, labels, layouts
 
 
 def checked(root: Path, *options: str, status: int = 0) -> str:
@@ -96,7 +96,7 @@ def test_check_reports_a_split_that_is_not_there(ilsvrc, tmp_path, capsys):
     assert status == 1
     assert "no validation images in" in output
     assert output.splitlines()[-1] == "wrong: there are no usable validation images"
-    (tmp_path / imagenet.ORIGINAL["train"]).unlink()
+    (tmp_path / layouts.ORIGINAL["train"]).unlink()
     write_folders(tmp_path, "val", ilsvrc["val"])
     output, status = verdict(tmp_path, capsys)
     assert status == 0
@@ -110,13 +110,13 @@ def test_check_counts_what_the_whole_set_has_and_verifies_archives(ilsvrc, tmp_p
     for split, contents in ilsvrc.items():
         write_original(tmp_path, split, contents)
     meta = {}
-    for name in (*imagenet.ORIGINAL.values(), f"{synsets.DEVKIT}.tar.gz"):
+    for name in (*layouts.ORIGINAL.values(), f"{labels.DEVKIT}.tar.gz"):
         meta[name] = (name, check.hashlib.md5((tmp_path / name).read_bytes()).hexdigest())
     monkeypatch.setattr(torchvision_imagenet, "ARCHIVE_META", meta)
     output, status = verdict(tmp_path, capsys, everything=True)
     assert (status, output.splitlines()[-1]) == (0, "fine; the whole of ILSVRC-2012")
     assert output.count("the published one\n") == 3
-    name = imagenet.ORIGINAL["val"]
+    name = layouts.ORIGINAL["val"]
     lacking = {name: image for name, image in ilsvrc["val"].items() if not name.endswith("3.JPEG")}
     tarred(tmp_path / name, by_name(lacking))
     output, status = verdict(tmp_path, capsys, everything=True)

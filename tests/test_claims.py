@@ -8,13 +8,15 @@ from conftest import append, bits
 from conftest import evaluation as line
 from scipy.stats import binomtest, ttest_1samp, ttest_ind
 
-from vgg import claims, decision, sampling, selection
-from vgg.config import REPOSITORY, UserError
-from vgg.nets import TRAINING_SCALES
-from vgg.paper_claims import CLAIMS, parent
-from vgg.records import packed_bits
-from vgg.scales import multi_scale, single_scale
-from vgg.selection import Origins
+from vgg.core.catalogue import TRAINING_SCALES
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.core.scales import multi_scale, single_scale
+from vgg.evaluation import sampling, selection
+from vgg.evaluation.records import packed_bits
+from vgg.evaluation.selection import Origins
+from vgg.report import claims, decision
+from vgg.report.paper_claims import CLAIMS, parent
 
 FUSED = ("dense", "multicrop")
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 from conftest import SMALL, TINY, composed, last, run
 
-from vgg import results
-from vgg.config import UserError
-from vgg.runs import Run
+from vgg.commands import evaluate as commands_evaluate
+from vgg.core.errors import UserError
+from vgg.runs.run import Run
 
 SHORT = (*TINY, "data.epochs=1", "logger=csv")
 REST = f"{SMALL}-epochs1"  # of a run's name
@@ -44,7 +44,7 @@ def evaluate(folder, *options: str) -> str:
     """What evaluate.py does and prints, in this process."""
     cfg = composed(*options, f"dirs.runs={folder}/runs", f"dirs.cache={folder}/cache/vgg", evaluate=True)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        results.evaluate_all(cfg)
+        commands_evaluate.evaluate_all(cfg)
     return printed.getvalue()
 
 

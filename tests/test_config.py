@@ -9,16 +9,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vgg import nets
-from vgg.config import REPOSITORY, EvaluateConfig, TrainConfig, UserError, keys
-from vgg.network import TABLE_1
-from vgg.runs import flat, typed
+from vgg.core import catalogue
+from vgg.core.compose import flat, typed
+from vgg.core.config import EvaluateConfig, TrainConfig, keys
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.nets.vgg import TABLE_1
 
 
 def attributes_read() -> set[str]:
     """Every attribute name that the package's code reads."""
     read = set()
-    for path in [*(REPOSITORY / "src" / "vgg").glob("*.py"), REPOSITORY / "train.py", REPOSITORY / "evaluate.py"]:
+    for path in [*(REPOSITORY / "src" / "vgg").rglob("*.py"), REPOSITORY / "train.py", REPOSITORY / "evaluate.py"]:
         tree = ast.parse(path.read_text())
         if path.name == "config.py":  # a key that is only checked is not used: leave the checks out
             tree.body = [node for node in tree.body if not isinstance(node, ast.ClassDef) or "Config" in node.name]
@@ -176,5 +178,5 @@ def test_options_of_a_group_have_the_same_keys(group):
 
 
 def test_the_models_of_the_schema_are_those_of_table_1_and_the_options():
-    assert tuple(TABLE_1) == nets.OF_TABLE_1
-    assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(nets.MODELS)
+    assert tuple(TABLE_1) == catalogue.OF_TABLE_1
+    assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(catalogue.MODELS)

@@ -13,8 +13,8 @@ from typing import TypeVar
 import pytest
 from conftest import ROUNDING, SMALL, TINY, composed, run, signalled, start, training_difference
 
-from vgg import training
-from vgg.runs import Run
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
 
 pytestmark = [
     pytest.mark.long,
@@ -44,7 +44,7 @@ def command(scenes) -> tuple[str, ...]:
 def train(folder: Path, command: tuple[str, ...]) -> None:
     """What train.py does with it, or what it goes on to do, in this process."""
     made(folder).prepare(composed(*command, "trainer.workers=0"), None)
-    training.fit(made(folder))
+    training_fit.fit(made(folder))
 
 
 @pytest.fixture(scope="module")

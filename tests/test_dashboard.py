@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vgg import claims, dashboard, tables
-from vgg.config import UserError
-from vgg.selection import Origins
+from vgg.core.errors import UserError
+from vgg.evaluation.selection import Origins
+from vgg.report import claims, tables, wandb_dashboard
 
 
 class Server:
@@ -78,7 +78,7 @@ def panels(spec: dict) -> dict[str, dict]:
 
 def test_the_dashboard_compares_the_configurations(server, tmp_path):
     origins = Origins("digits", tmp_path)
-    addresses = dashboard.save(origins, None, "vgg")
+    addresses = wandb_dashboard.save(origins, None, "vgg")
     assert [address.startswith("https://example.org/someone/vgg") for address in addresses] == [True, True]
     for kind in ("project-view", "runs"):
         spec = server.spec(kind)
@@ -102,23 +102,23 @@ def test_the_dashboard_compares_the_configurations(server, tmp_path):
 
 
 def test_saving_again_updates_and_another_project_has_its_own(server, tmp_path):
-    first = dashboard.save(Origins("digits", tmp_path), None, "vgg")
-    assert dashboard.save(Origins("digits", tmp_path), "someone", "vgg") == first
+    first = wandb_dashboard.save(Origins("digits", tmp_path), None, "vgg")
+    assert wandb_dashboard.save(Origins("digits", tmp_path), "someone", "vgg") == first
     assert len(server.views) == 2
-    assert len(dashboard.save(Origins("digits", tmp_path), None, "other")) == 2
+    assert len(wandb_dashboard.save(Origins("digits", tmp_path), None, "other")) == 2
     assert len(server.views) == 4
     with pytest.raises(UserError, match="someone has no project third"):
-        dashboard.save(Origins("digits", tmp_path), None, "third")
+        wandb_dashboard.save(Origins("digits", tmp_path), None, "third")
     kept = json.loads((tmp_path / "digits/wandb-dashboard.json").read_text())
     assert kept["someone/vgg"] == dict(zip(("workspace", "report"), first, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["project-view", "runs"])
 def test_what_was_deleted_in_wandb_is_named(kind, server, tmp_path):
-    dashboard.save(Origins("digits", tmp_path), None, "vgg")
+    wandb_dashboard.save(Origins("digits", tmp_path), None, "vgg")
     server.views = {key: view for key, view in server.views.items() if view["type"] != kind}
     with pytest.raises(UserError, match=r"remove .*wandb-dashboard\.json"):
-        dashboard.save(Origins("digits", tmp_path), None, "vgg")
+        wandb_dashboard.save(Origins("digits", tmp_path), None, "vgg")
 
 
 def test_what_wandb_refuses_is_one_message(server, tmp_path, monkeypatch):
@@ -130,4 +130,4 @@ def test_what_wandb_refuses_is_one_message(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(internal, "execute_graphql", refuse)
     with pytest.raises(UserError, match="W&B failed: permission denied"):
-        dashboard.save(Origins("digits", tmp_path), None, "vgg")
+        wandb_dashboard.save(Origins("digits", tmp_path), None, "vgg")

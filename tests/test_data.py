@@ -9,11 +9,14 @@ from imagenet_forms import write_folders
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from vgg.config import UserError
-from vgg.data import CentreCrops, ImageData, TrainingBatches, TrainingCrops, decoding_workers, training_colours
-from vgg.images import Listing, list_folder
-from vgg.pictures import UNREADABLE, Picture
-from vgg.transforms import rescale
+from vgg.core.errors import UserError
+from vgg.data.colours import training_colours
+from vgg.data.crops import CentreCrops, TrainingBatches, TrainingCrops
+from vgg.data.datamodule import ImageData
+from vgg.data.encoded_image import UNREADABLE, Picture
+from vgg.data.listing import Listing, list_folder
+from vgg.data.transforms import rescale
+from vgg.data.workers import decoding_workers
 
 
 def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleNamespace:

@@ -10,13 +10,14 @@ from conftest import noise
 from PIL import Image
 from test_data import configuration, same
 
-from vgg import decoded
-from vgg.config import UserError
-from vgg.data import CentreCrops, Loader, TrainingCrops
-from vgg.decoded import keep
-from vgg.images import list_folder
-from vgg.pictures import Picture
-from vgg.transforms import DECODED, rescaled_size
+from vgg.core.errors import UserError
+from vgg.data import decoded
+from vgg.data.crops import CentreCrops, TrainingCrops
+from vgg.data.decoded import keep
+from vgg.data.encoded_image import Picture
+from vgg.data.listing import list_folder
+from vgg.data.transforms import DECODED, rescaled_size
+from vgg.data.workers import Loader
 
 
 def encoded(form: str, width: int, height: int, mode: str = "RGB") -> bytes:

@@ -7,8 +7,8 @@ from conftest import decode
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from vgg import digits
-from vgg.images import list_folder
+from vgg.data import digits
+from vgg.data.listing import list_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from vgg import option_reference
-from vgg.__main__ import parser
-from vgg.config import REPOSITORY
+from vgg.commands.cli import parser
+from vgg.core.paths import REPOSITORY
+from vgg.report import option_reference
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 START = r"python (?:(?:train|evaluate)\.py|-m vgg)\b"

@@ -1,9 +1,12 @@
 import pytest
 from conftest import composed
 
-from vgg import digits, estimate, plan, results
-from vgg.runs import Run
-from vgg.text import duration
+from vgg.commands import evaluate as commands_evaluate
+from vgg.commands import train as commands_train
+from vgg.core.text import duration
+from vgg.data import digits
+from vgg.runs import estimate, plan
+from vgg.runs.run import Run
 
 
 def seconds(*overrides):
@@ -42,13 +45,13 @@ def test_the_speed_of_a_finished_run_is_taken_as_measured_and_scaled_for_other_n
 
 def test_without_any_speed_there_is_no_estimate_and_the_dry_run_asks_for_one(tmp_path, capsys):
     assert seconds(f"dirs.runs={tmp_path}") is None
-    plan.train(composed(f"dirs.runs={tmp_path}", "plan.dry_run=true"))
+    commands_train.train(composed(f"dirs.runs={tmp_path}", "plan.dry_run=true"))
     assert "plan.images_per_second=" in capsys.readouterr().out
 
 
 def test_the_dry_run_prints_states_times_and_their_sum(tmp_path, capsys):
     finished(tmp_path, "A-256", 500.0)
-    plan.train(composed("model=D", "train_scale=S256", f"dirs.runs={tmp_path}", "plan.dry_run=true"))
+    commands_train.train(composed("model=D", "train_scale=S256", f"dirs.runs={tmp_path}", "plan.dry_run=true"))
     printed = capsys.readouterr().out
     assert "digits/A-256                 finished\n" in printed
     assert "to train, from digits/A-256" in printed
@@ -64,7 +67,7 @@ def test_images_of_a_folder_are_counted(scenes):
 
 def test_on_imagenet_the_dry_run_estimates_h100s_from_counted_operations(tmp_path, capsys):
     options = ("data=imagenet", "data.root=/x", f"dirs.runs={tmp_path}")
-    plan.train(composed(*options, "ablation=paper", "plan.dry_run=true"))
+    commands_train.train(composed(*options, "ablation=paper", "plan.dry_run=true"))
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if line.startswith("  imagenet/D-256 ")]
     seconds = 6 * 15_470_264_320 * 74 * 1_281_167 / (0.3 * 989e12)
@@ -76,9 +79,9 @@ def test_on_imagenet_the_dry_run_estimates_h100s_from_counted_operations(tmp_pat
 
 def test_a_dry_run_of_evaluations_counts_each_shared_array_of_posteriors_once(tmp_path):
     options = ("data=imagenet", "data.root=/x", f"dirs.runs={tmp_path}", "plan.dry_run=true")
-    found = results.needed_disk(composed(*options, "ablation=table5", evaluate=True))
+    found = commands_evaluate.needed_disk(composed(*options, "ablation=table5", evaluate=True))
     assert found == "12 arrays of posteriors of 200.0 MB: 2.40 GB in the cache"  # D and E, two views, three scales
-    single = results.needed_disk(composed(*options, "model=D", "eval=table3", evaluate=True))
+    single = commands_evaluate.needed_disk(composed(*options, "model=D", "eval=table3", evaluate=True))
     assert single.startswith("1 arrays of posteriors")
 
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vgg.config import VIEWS
-from vgg.evaluation import columns, grid, posteriors, rows, windows
-from vgg.initialise import draw
-from vgg.network import VGG
+from vgg.core.config import VIEWS
+from vgg.evaluation.views import columns, grid, posteriors, rows, windows
+from vgg.nets.initialisation import draw
+from vgg.nets.vgg import VGG
 
 SCALE, CROP = 0.25, 56
 

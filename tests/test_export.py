@@ -10,10 +10,12 @@ import torchvision
 from conftest import composed
 from safetensors import safe_open
 
-from vgg import export, initialise, published, weights
-from vgg.config import UserError
-from vgg.network import VGG
-from vgg.runs import Run
+from vgg.core.errors import UserError
+from vgg.nets import initialisation, pretrained
+from vgg.nets.vgg import VGG
+from vgg.prediction import export
+from vgg.runs import weights
+from vgg.runs.run import Run
 
 
 def scene(height: int, width: int) -> torch.Tensor:
@@ -21,7 +23,7 @@ def scene(height: int, width: int) -> torch.Tensor:
 
 
 def drawn(net: VGG) -> VGG:
-    initialise.draw(net, "kaiming", 1)
+    initialisation.draw(net, "kaiming", 1)
     net.mean.copy_(torch.tensor([100.0, 110.0, 120.0]))
     return net.eval()
 
@@ -43,11 +45,11 @@ def test_torchvisions_own_module_gives_the_same_scores_from_the_exported_state()
     oracle.load_state_dict(state)
     image = scene(224, 224)
     normalised = torchvision.transforms.functional.normalize(
-        image / 255, (net.mean / 255).tolist(), published.TORCHVISION_STD
+        image / 255, (net.mean / 255).tolist(), pretrained.TORCHVISION_STD
     )
     with torch.no_grad():
         torch.testing.assert_close(oracle(normalised), net(image), rtol=1e-3, atol=1e-3)
-    back = published.from_torchvision(state, "A")
+    back = pretrained.from_torchvision(state, "A")
     for name, value in net.state_dict().items():
         if name != "mean":  # which torchvision's users give to Normalize
             torch.testing.assert_close(back[name], value, rtol=1e-6, atol=0)

@@ -21,9 +21,11 @@ from imagenet_forms import (
     write_unnamed_shards,
 )
 
-from vgg.config import REPOSITORY, UserError
-from vgg.images import list_folder, listing, same_classes
-from vgg.pictures import Picture
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.data.datasets import listing
+from vgg.data.encoded_image import Picture
+from vgg.data.listing import list_folder, same_classes
 
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "imagenette160"
 

@@ -11,9 +11,10 @@ import torch
 from conftest import decode, noise
 from torchvision.datasets import Imagenette
 
-from vgg import published
-from vgg.config import UserError
-from vgg.images import download_imagenette, list_folder, same_classes
+from vgg.core.errors import UserError
+from vgg.data.datasets import download_imagenette
+from vgg.data.listing import list_folder, same_classes
+from vgg.nets import pretrained
 
 
 def test_class_folders_and_files_are_in_the_order_of_their_names(root):
@@ -128,7 +129,7 @@ def served(root, tmp_path, monkeypatch):
             monkeypatch.setattr(Imagenette, "_ARCHIVES", {"160px": (url, md5)})
 
         published(hashlib.md5(archive.read_bytes()).hexdigest())
-        published.fetched = server.fetched
+        pretrained.fetched = server.fetched
         yield published
         server.shutdown()
 
@@ -159,10 +160,10 @@ def test_of_two_processes_that_want_one_nets_weights_one_fetches_them(served, tm
     name = f"net-{hashlib.sha256((tmp_path / 'net.pth').read_bytes()).hexdigest()[:8]}.pth"
     (tmp_path / "net.pth").rename(tmp_path / name)
     url = Imagenette._ARCHIVES["160px"][0].rpartition("/")[0]
-    monkeypatch.setattr(published, "address", lambda model: f"{url}/{name}")
+    monkeypatch.setattr(pretrained, "address", lambda model: f"{url}/{name}")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    both(published.fetched, "A")
-    assert published.fetched("A").name == name
+    both(pretrained.fetched, "A")
+    assert pretrained.fetched("A").name == name
     assert served.fetched == [f"/{name}"]
 
 

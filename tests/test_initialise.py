@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from vgg.config import STARTS_FROM_A
-from vgg.initialise import A_LAYERS, copy_layers, draw
-from vgg.nets import DRAWS
-from vgg.network import TABLE_1, VGG
+from vgg.core.catalogue import DRAWS
+from vgg.core.config import STARTS_FROM_A
+from vgg.nets.initialisation import A_LAYERS, copy_layers, draw
+from vgg.nets.vgg import TABLE_1, VGG
 
 
 def drawn(name: str, how: str, seed: int = 0, **more) -> VGG:

@@ -18,11 +18,19 @@ from conftest import TINY, composed, environment, noise
 from imagenet_forms import by_name, found, jpeg, tarred, write_parquet, write_unnamed_shards
 from PIL import Image, PngImagePlugin
 
-from vgg import paths, pictures, process, published, ranks, scoring, weights
-from vgg.config import REPOSITORY, UserError
-from vgg.data import CentreCrops, ImageData, Loader, TrainingCrops
-from vgg.images import Listing, in_class_order, list_folder, refuse_unreadable, why_unreadable
-from vgg.pictures import UNREADABLE, Picture
+from vgg.core import paths
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.data import encoded_image
+from vgg.data.crops import CentreCrops, TrainingCrops
+from vgg.data.datamodule import ImageData
+from vgg.data.encoded_image import UNREADABLE, Picture
+from vgg.data.listing import Listing, in_class_order, list_folder, refuse_unreadable, why_unreadable
+from vgg.data.workers import Loader
+from vgg.evaluation import scoring
+from vgg.launch import processes, ranks
+from vgg.nets import pretrained
+from vgg.runs import weights
 
 
 def python(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -157,7 +165,7 @@ def test_it_is_said_how_a_published_nets_classes_were_matched_or_refused():
     def match(classes: tuple[str, ...], *names: str) -> str:
         return weights.published_match("torchvision/A", classes, folders(*names))
 
-    words, synsets = published.class_names(1000), [f"n{number:08d}" for number in range(1000)]
+    words, synsets = pretrained.class_names(1000), [f"n{number:08d}" for number in range(1000)]
     assert "ImageNet's synset ids in order, n00000000 … n00000999" in match(words, *synsets)
     assert "by their numbers for the class folders, 0000 … 0999" in match(words, *(f"{n:04d}" for n in range(1000)))
     assert "names no classes: its outputs 0 … 1 are taken for the class folders, ant … bee" in match(
@@ -208,7 +216,7 @@ def test_a_png_is_read_whatever_the_size_of_its_texts(kind):
 
 
 def test_a_picture_longer_than_the_bound_is_named_with_its_remedy_and_one_at_it_is_read(tmp_path):
-    for width, height in ((2, 2 * pictures.LONGEST), (2 * pictures.LONGEST, 2)):
+    for width, height in ((2, 2 * encoded_image.LONGEST), (2 * encoded_image.LONGEST, 2)):
         assert Picture(png(Image.new("RGB", (width, height)))).size == (width, height)
     for form in ("PNG", "JPEG"):
         (tmp_path / "ant").mkdir(exist_ok=True)
@@ -232,11 +240,11 @@ def test_a_huge_jpeg_is_decoded_in_part_up_to_a_bound(monkeypatch):
     Image.fromarray(blocks).resize((96, 64), Image.Resampling.NEAREST).save(file := io.BytesIO(), "JPEG", quality=100)
     data = file.getvalue()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 96 * 64)
+    monkeypatch.setattr(encoded_image, "MOST_PIXELS", 96 * 64)
     picture = Picture(data)
     assert (picture.size, picture.pixels().shape, picture.pixels(20).shape) == ((96, 64), (32, 48, 3), (16, 24, 3))
     assert abs(picture.pixels() - blocks.repeat(8, 0).repeat(8, 1).astype(float)).max() < 5
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(encoded_image, "MOST_PIXELS", 96 * 64 - 1)
     with pytest.raises(Image.DecompressionBombError):
         Picture(data)
 
@@ -314,10 +322,10 @@ def test_a_nets_tensors_are_found_in_checkpoints_as_people_have_them(tmp_path):
             {"model": named, "best": 0.5},
         ):
             torch.save(content, path)
-            assert list(published.net_tensors(path)) == list(state)
+            assert list(pretrained.net_tensors(path)) == list(state)
     mixed = {"module.a": torch.ones(1), "b": torch.ones(1)}
     torch.save(mixed, path)
-    assert list(published.net_tensors(path)) == list(mixed)
+    assert list(pretrained.net_tensors(path)) == list(mixed)
 
 
 def test_other_files_in_their_place_are_named_for_what_they_are(tmp_path):
@@ -329,15 +337,15 @@ def test_other_files_in_their_place_are_named_for_what_they_are(tmp_path):
     ):
         torch.save(content, path)
         with pytest.raises(UserError, match=said) as refused:
-            published.read("torchvision", "A", str(path))
+            pretrained.read("torchvision", "A", str(path))
         assert "\n" not in str(refused.value)
     for content in (b"", b"junk", b"PK\x03\x04 junk", bytes(100)):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.pth (is damaged|holds no)"):
-            published.read("torchvision", "A", str(path))
+            pretrained.read("torchvision", "A", str(path))
         path.with_suffix(".safetensors").write_bytes(content)
         with pytest.raises(UserError, match="no safetensors file"):
-            published.net_tensors(path.with_suffix(".safetensors"))
+            pretrained.net_tensors(path.with_suffix(".safetensors"))
 
 
 # Settings and the environment.
@@ -382,12 +390,12 @@ def started(monkeypatch: pytest.MonkeyPatch, **variables: str) -> dict[str, str]
         given.update(env)
         return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(process.subprocess, "Popen", popen)
-    for name in (*process.RANK_VARIABLES, "SLURM_STEP_NUM_TASKS"):
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    for name in (*processes.RANK_VARIABLES, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert process.run_fresh("fit", Path("run"), composed().trainer) == 0
+    assert processes.run_fresh("fit", Path("run"), composed().trainer) == 0
     return given
 
 

@@ -12,26 +12,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from vgg import box_evaluation, box_inspection, box_tables, cells, plan, selection, tables, weights
-from vgg.boxscoring import BoxScoring, candidates, central, load
-from vgg.config import UserError
-from vgg.images import evaluated_images
-from vgg.inspection import Lacking
-from vgg.localisation import (
-    BoxCrops,
-    BoxData,
-    boxes_of_classes,
-    from_window,
-    overlaps,
-    to_window,
-    window_on_object,
-)
-from vgg.network import VGG
-from vgg.pictures import Picture
-from vgg.records import Localisation, read, written
-from vgg.runs import Run
-from vgg.selection import Origins
-from vgg.transforms import rescaled_size
+from vgg.appendix.localisation import evaluation as localisation_evaluation
+from vgg.appendix.localisation import tables as localisation_tables
+from vgg.appendix.localisation.candidates import BoxScoring, candidates, central, load
+from vgg.appendix.localisation.data import BoxCrops, BoxData, window_on_object
+from vgg.appendix.localisation.geometry import boxes_of_classes, from_window, overlaps, to_window
+from vgg.core.errors import UserError
+from vgg.data.encoded_image import Picture
+from vgg.data.transforms import rescaled_size
+from vgg.evaluation import selection
+from vgg.evaluation.images import evaluated_images
+from vgg.evaluation.records import Localisation, read, written
+from vgg.evaluation.selection import Origins
+from vgg.nets.vgg import VGG
+from vgg.report import box_photos, tables
+from vgg.report.parts import Lacking
+from vgg.runs import plan, weights
+from vgg.runs.run import Run
 
 CORNERS = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted)
 BOXES = st.tuples(CORNERS, CORNERS).map(lambda xy: torch.tensor([xy[0][0], xy[1][0], xy[0][1], xy[1][1]]))
@@ -187,7 +184,7 @@ def test_a_box_predictor_starts_from_the_classification_run_with_fc8_anew(traine
 
 def evaluate(folder: Path, options: tuple[str, ...], *more: str) -> dict:
     dirs = (f"dirs.runs={folder / 'runs'}", f"dirs.cache={folder / 'cache/vgg'}")
-    return box_evaluation.evaluate(composed(*options, *dirs, "eval=table3", *more, evaluate=True))
+    return localisation_evaluation.evaluate(composed(*options, *dirs, "eval=table3", *more, evaluate=True))
 
 
 def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, scoring_here, monkeypatch, capfd):
@@ -222,10 +219,10 @@ def test_boxes_are_evaluated_by_both_protocols_and_stand_in_the_tables(trained, 
         for name, seed, error in (("", 1, 30.0), ("-seed2", 2, 40.0), ("-seed2", 2, 36.0))
     ]
     seeds += [replace(lines[2], k=1, error=90.0), replace(lines[2], t=0.5, error=90.0)]  # a study's, not the table's
-    (row,) = (row for row in box_tables.table("Table 8", seeds)[1] if row[-1] != "–")
+    (row,) = (row for row in localisation_tables.table("Table 8", seeds)[1] if row[-1] != "–")
     assert (row[4], row[-1]) == ("33.0 ± 4.2", "2"), "the mean over seeds, of each the last"
     merging = composed("task=localisation", evaluate=True).box_evaluation
-    assert (merging.k, merging.t) == cells.K_AND_T
+    assert (merging.k, merging.t) == selection.K_AND_T
 
 
 def test_the_nets_that_give_the_five_classes_are_not_held_to_the_command_line(trained, scoring_here, monkeypatch):
@@ -237,7 +234,7 @@ def test_the_nets_that_give_the_five_classes_are_not_held_to_the_command_line(tr
     monkeypatch.setattr(plan, "given", lambda: {"train_scale": "train_scale=S384"})
     parent = Run.named(f"scenes/A-256{REST}", folder / "runs")
     images = evaluated_images(cfg, tuple(parent.record()["classes"]))
-    posterior, _ = box_evaluation.label_posteriors(cfg, [parent], images)
+    posterior, _ = localisation_evaluation.label_posteriors(cfg, [parent], images)
     assert posterior.shape == (37, 10)
 
 
@@ -262,13 +259,13 @@ def test_mistakes_are_named(trained, scenes, scoring_here):
 def test_the_report_page_draws_true_and_predicted_boxes_on_photos(trained, scoring_here):
     folder, options, _ = trained
     run, line = Run.named(f"scenes/A-256-loc-pcr{REST}", folder / "runs"), evaluate(folder, options)
-    name, cards = box_inspection.boxed([run], [line], folder / "cache/vgg")
+    name, cards = box_photos.boxed([run], [line], folder / "cache/vgg")
     assert name == run.name
-    assert len(cards) == box_inspection.CARDS
+    assert len(cards) == box_photos.CARDS
     for card in cards:
         x, y, w, h = card.true[0]
         assert 0 <= x < x + w <= card.width
         assert 0 <= y < y + h <= card.height
         assert 0 <= card.overlap <= 1
     with pytest.raises(Lacking, match="evaluated box predictor"):
-        box_inspection.boxed([], [line], folder / "cache/vgg")
+        box_photos.boxed([], [line], folder / "cache/vgg")

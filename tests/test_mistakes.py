@@ -11,10 +11,15 @@ from conftest import composed, environment, run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from vgg import plan, results, sweep
-from vgg.__main__ import main
-from vgg.config import REPOSITORY, UserError
-from vgg.runs import Run, run_name
+from vgg.commands import evaluate as commands_evaluate
+from vgg.commands.cli import main
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.evaluation import arrays
+from vgg.launch import sweep
+from vgg.runs import plan
+from vgg.runs.identity import run_name
+from vgg.runs.run import Run
 
 
 @pytest.fixture
@@ -101,7 +106,7 @@ def test_a_mistake_is_one_line_and_nothing_else(script, options, line, tmp_path)
 def test_nets_are_named_in_one_way(other, command_line):
     scale = ("data.scale=1", "data.width=1")
     with pytest.raises(UserError, match=rf"^runs= and {other.split('=')[0]}= name nets in two ways: give one of them$"):
-        results.evaluate_all(composed("runs=[A-256]", other, *scale, evaluate=True))
+        commands_evaluate.evaluate_all(composed("runs=[A-256]", other, *scale, evaluate=True))
 
 
 def test_no_run_is_begun_where_there_is_none_to_fit(tmp_path, monkeypatch):
@@ -188,7 +193,7 @@ def test_an_evaluations_command_to_train_what_is_missing_has_none_of_its_own_opt
     words += ("eval_method.softmax=first", "task=transfer", "transfer.train=2", "transfer.q=[256]", "eval_batch=1")
     command_line(*words)
     with pytest.raises(UserError) as error:
-        results.evaluated_runs(composed(*words, f"dirs.runs={tmp_path}", evaluate=True))
+        arrays.evaluated_runs(composed(*words, f"dirs.runs={tmp_path}", evaluate=True))
     line = str(error.value).splitlines()[-1].strip()
     assert line == "python train.py model=D train_scale=jitter seed=3"
 
@@ -211,7 +216,7 @@ def test_a_printed_command_runs_as_it_is_printed(tmp_path):
 
 def test_every_command_that_a_message_gives_can_be_composed():
     found, option = set(), r" '[\w.]+=[^']+'| [\w.]+=[\w,.]+"
-    for path in (REPOSITORY / "src" / "vgg").glob("*.py"):
+    for path in (REPOSITORY / "src" / "vgg").rglob("*.py"):
         found |= set(re.findall(rf"python (train|evaluate)\.py((?: -m|{option})+)", path.read_text()))
     assert len(found) > 5
     for script, words in found:
@@ -256,7 +261,7 @@ def stored(tmp_path, monkeypatch):
 def test_options_that_contradict_the_evaluated_run_are_refused_naming_both(words, line, stored, command_line):
     command_line(*words)
     with pytest.raises(UserError) as error:
-        results.evaluated_runs(composed(*words, f"dirs.runs={stored}", evaluate=True))
+        arrays.evaluated_runs(composed(*words, f"dirs.runs={stored}", evaluate=True))
     assert str(error.value) == line
 
 
@@ -270,5 +275,5 @@ def test_options_that_contradict_the_evaluated_run_are_refused_naming_both(words
 )
 def test_options_of_the_images_and_of_the_evaluation_contradict_nothing(words, stored, command_line):
     command_line(*words)
-    runs = results.evaluated_runs(composed(*words, f"dirs.runs={stored}", evaluate=True))
+    runs = arrays.evaluated_runs(composed(*words, f"dirs.runs={stored}", evaluate=True))
     assert [one.name for one in runs] == ["digits/D-jitter"]

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vgg.module import Classifier
-from vgg.network import VGG
-from vgg.transforms import Colours
+from vgg.data.colours import Colours
+from vgg.nets.vgg import VGG
+from vgg.training.modules import Classifier
 
 
 @pytest.mark.parametrize("brought", [[0.0, 0.0, 0.0], [123.68, 116.779, 103.939], [0.0, 0.0, 5.0]])

@@ -16,10 +16,10 @@ from conftest import decode
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from vgg.config import REPOSITORY
-from vgg.data import TrainingBatches, TrainingCrops
-from vgg.images import Listing, list_folder
-from vgg.pictures import UNREADABLE
+from vgg.core.paths import REPOSITORY
+from vgg.data.crops import TrainingBatches, TrainingCrops
+from vgg.data.encoded_image import UNREADABLE
+from vgg.data.listing import Listing, list_folder
 
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "imagenet_originals"
 COUNTS = {"JPEG": 1200, "PNG": 400, "WEBP": 300}

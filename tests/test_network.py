@@ -4,10 +4,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg.around import make
-from vgg.initialise import draw
-from vgg.network import FC_LAYERS, TABLE_1, VGG, kept, lrn, receptive_fields
-from vgg.scales import SCALES, cell_stride, left_out, map_side, real_pixels, score_map_side
+from vgg.core.scales import SCALES, cell_stride, left_out, map_side, real_pixels, score_map_side
+from vgg.nets.base import FC_LAYERS, kept, lrn
+from vgg.nets.factory import make
+from vgg.nets.initialisation import draw
+from vgg.nets.vgg import TABLE_1, VGG, receptive_fields
 
 TINY = 1 / 64
 PAPER = {

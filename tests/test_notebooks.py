@@ -10,8 +10,8 @@ import pytest
 from conftest import environment
 from nbclient import NotebookClient
 
-from vgg import demonstration
-from vgg.config import REPOSITORY
+from vgg.core.paths import REPOSITORY
+from vgg.runs import demo as runs_demo
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 LARGEST = 100_000  # bytes, with all outputs
@@ -52,11 +52,11 @@ def test_it_defines_nothing_and_keeps_no_output_but_pictures(path):
 
 
 def test_the_demos_run_is_at_hand_where_it_was_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(demonstration, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(runs_demo, "REPOSITORY", tmp_path)
     demo = tmp_path / "runs" / "digits" / "D-jitter"
     demo.mkdir(parents=True)
     (demo / "weights.pt").touch()
-    assert demonstration.run_at_hand(tmp_path / "elsewhere").folder == demo
+    assert runs_demo.run_at_hand(tmp_path / "elsewhere").folder == demo
 
 
 def test_there_are_four():

@@ -1,10 +1,10 @@
 import pytest
 from conftest import composed
 
-from vgg.config import UserError
-from vgg.overview import epoch_lines, rendered
-from vgg.runs import Run
-from vgg.text import duration
+from vgg.core.errors import UserError
+from vgg.core.text import duration
+from vgg.runs.run import Run
+from vgg.runs.status import epoch_lines, rendered
 
 
 def prepared(folder, model: str, **record) -> Run:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from conftest import composed
 
-from vgg import results
-from vgg.config import UserError
-from vgg.images import list_folder
-from vgg.posteriors import Key, correct, left_out, load, mean, origin, read, save
-from vgg.runs import Run
-from vgg.sampling import wilson
+from vgg.core.errors import UserError
+from vgg.data.listing import list_folder
+from vgg.evaluation import arrays as evaluation_arrays
+from vgg.evaluation.posteriors import Key, correct, left_out, load, mean, origin, read, save
+from vgg.evaluation.sampling import wilson
+from vgg.runs.run import Run
 
 KEY = Key("w" * 64, "i" * 64, "dense", 256, "last", False, True, "32-true")
 OTHER = Key("v" * 64, "j" * 64, "multicrop", 384, "first", True, False, "bf16-mixed", "other")
@@ -152,48 +152,51 @@ def test_the_same_key_is_the_same_file_under_the_cache(tmp_path):
 
 def test_an_array_that_leaves_out_an_image_that_can_be_read_by_now_is_computed_again(root, monkeypatch):
     images, asked = list_folder(root), []
-    array = results.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
-    monkeypatch.setattr(results, "compute", lambda cfg, run, tasks: asked.extend(tasks))
+    array = evaluation_arrays.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
+    monkeypatch.setattr(evaluation_arrays, "compute", lambda cfg, run, tasks: asked.extend(tasks))
     covered = np.ones(len(images), dtype=bool)
     for index, expected in ((None, 0), (3, 1)):
         covered[index if index is not None else []] = False
         save(array.path, rows(len(images), 3), covered)
-        results.compute_missing(composed(evaluate=True), [array], images)
+        evaluation_arrays.compute_missing(composed(evaluate=True), [array], images)
         assert len(asked) == expected
     assert left_out(array.path) == [3]
     images.path(3).write_bytes(b"no image")
-    results.compute_missing(composed(evaluate=True), [array], images)
+    evaluation_arrays.compute_missing(composed(evaluate=True), [array], images)
     assert len(asked) == 1
 
 
 def test_an_array_of_other_photos_with_the_same_names_and_sizes_is_computed_again(root, monkeypatch):
     images, asked = list_folder(root), []
-    array = results.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
-    monkeypatch.setattr(results, "compute", lambda cfg, run, tasks: asked.extend(tasks))
+    array = evaluation_arrays.Array(Run.named("digits/A-256", root / "runs"), KEY, KEY.path(root))
+    monkeypatch.setattr(evaluation_arrays, "compute", lambda cfg, run, tasks: asked.extend(tasks))
     known = {"content": images.content, "device": "cpu", "precision": "32-true"}
     save(array.path, rows(len(images), 3), np.ones(len(images), dtype=bool), known)
     assert origin(array.path) == known
-    results.compute_missing(composed(evaluate=True), [array], images)
+    evaluation_arrays.compute_missing(composed(evaluate=True), [array], images)
     assert not asked
     content = images.path(3).read_bytes()
     images.path(3).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     changed = images.subset(list(range(len(images))))
     assert changed.sha256 == images.sha256
-    results.compute_missing(composed(evaluate=True), [array], changed)
+    evaluation_arrays.compute_missing(composed(evaluate=True), [array], changed)
     assert len(asked) == 1
     save(array.path, rows(len(images), 3), np.ones(len(images), dtype=bool))  # as they were kept before
-    results.compute_missing(composed(evaluate=True), [array], changed)
+    evaluation_arrays.compute_missing(composed(evaluate=True), [array], changed)
     assert len(asked) == 1
 
 
 def test_test_scales_below_the_crop_are_refused_naming_the_option():
     cfg = composed("test_scale=multi", "train_scale.smin=224", "train_scale.smax=224", evaluate=True)
     with pytest.raises(UserError, match=r"Q = 192, 224, 256 .* 192 is smaller than the 224 crop: test_scale\.q"):
-        results.scales_for(cfg, cfg.train_scale)
-    assert results.scales_for(composed("test_scale.q=[224,256]", evaluate=True), cfg.train_scale) == [224, 256]
+        evaluation_arrays.scales_for(cfg, cfg.train_scale)
+    assert evaluation_arrays.scales_for(composed("test_scale.q=[224,256]", evaluate=True), cfg.train_scale) == [
+        224,
+        256,
+    ]
 
 
 def test_published_weights_that_are_not_here_yet_are_named_with_what_fetches_them(tmp_path):
     cfg = composed("runs=[torchvision/D]", f"dirs.runs={tmp_path}", evaluate=True)
     with pytest.raises(UserError, match="model=D weights=torchvision in the place of runs="):
-        results.evaluated_runs(cfg)
+        evaluation_arrays.evaluated_runs(cfg)

@@ -16,13 +16,19 @@ from PIL import Image
 from torchvision.transforms import functional
 
 import vgg
-from vgg import initialise, maps, prediction, published, results, scoring, weights
-from vgg.__main__ import main
-from vgg.config import UserError
-from vgg.images import evaluated_images
-from vgg.network import VGG
-from vgg.prediction import Predictor
-from vgg.runs import Run
+from vgg.commands import predict as commands_predict
+from vgg.commands import score as commands_score
+from vgg.commands.cli import main
+from vgg.core.errors import UserError
+from vgg.evaluation import arrays
+from vgg.evaluation.images import evaluated_images
+from vgg.nets import initialisation, pretrained
+from vgg.nets.vgg import VGG
+from vgg.prediction import predictor as prediction_predictor
+from vgg.prediction import score_maps
+from vgg.prediction.predictor import Predictor
+from vgg.runs import weights
+from vgg.runs.run import Run
 
 CLASSES = ("ant", "bee", "cat")
 METHODS = ("dense", "multicrop", "fused", "tencrop", "center")
@@ -42,7 +48,7 @@ def folder(tmp_path_factory):
     cfg = composed(*TINY, "data.root=photos", "data.classes=3", "model=D", "train_scale=jitter", f"dirs.runs={runs}")
     run = Run.named(f"photos/D-jitter{SMALL}", runs)
     net = weights.build(cfg, 3)
-    initialise.draw(net, "kaiming", 5)
+    initialisation.draw(net, "kaiming", 5)
     with torch.no_grad():
         net.fc8.weight.mul_(0.1)
     net.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
@@ -58,18 +64,18 @@ def predictor(folder) -> Predictor:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_posteriors_are_those_of_evaluate_for_the_same_images(predictor, folder, photos, method, monkeypatch):
-    monkeypatch.setattr(results, "run_fresh", lambda command, request, trainer: scoring.score(request) or 0)
+    monkeypatch.setattr(arrays, "run_fresh", lambda command, request, trainer: commands_score.score(request) or 0)
     options = ("data.name=photos", "data.root=photos", f"data.val={photos}", f"dirs.runs={folder}")
     cfg = composed(*TINY, *options, f"dirs.cache={folder / 'cache'}", f"eval_method={method}", evaluate=True)
     images = evaluated_images(cfg, CLASSES)
     assert len(images) == 12
-    runs = results.evaluated_runs(cfg)
-    expected, _ = results.posterior_of(cfg, runs, images)
+    runs = arrays.evaluated_runs(cfg)
+    expected, _ = arrays.posterior_of(cfg, runs, images)
     assert expected.std() > 1e-3
     found = [predictor.posterior(images.path(index), method) for index in range(12)]
     np.testing.assert_allclose(torch.stack(found).numpy(), expected, rtol=1e-4, atol=1e-6)
     single = replace(cfg, test_scale=replace(cfg.test_scale, q=[320]))
-    expected, _ = results.posterior_of(single, runs, images)
+    expected, _ = arrays.posterior_of(single, runs, images)
     np.testing.assert_allclose(predictor.posterior(images.path(5), method, 320), expected[5], rtol=1e-4, atol=1e-6)
 
 
@@ -129,9 +135,9 @@ def test_a_run_on_imagenet_has_the_classes_english_names(folder):
     run.prepare(cfg, None)
     weights.save(run, weights.build(cfg, 1000), tuple(f"n{number:08d}" for number in range(1000)))
     assert vgg.load("imagenet/A-256", folder).classes[:2] == ("tench", "goldfish")
-    assert prediction.english(("n01440764", "n02102040")) == ("tench", "English springer")
+    assert prediction_predictor.english(("n01440764", "n02102040")) == ("tench", "English springer")
     for others in (("n01440764", "n00000001"), ("n1", "dog")):
-        assert prediction.english(others) == others
+        assert prediction_predictor.english(others) == others
 
 
 @pytest.mark.parametrize(
@@ -182,14 +188,14 @@ def test_torchvisions_weights_give_torchvisions_own_posteriors_and_class_names(t
     oracle = torchvision.models.vgg11(init_weights=False).eval()
     for weight in oracle.parameters():
         weight.data.mul_(6**0.5)  # as drawn, they would leave nothing of the image
-    monkeypatch.setattr(published, "fetched", lambda model: {"A": tmp_path / "vgg11.pth"}[model])
+    monkeypatch.setattr(pretrained, "fetched", lambda model: {"A": tmp_path / "vgg11.pth"}[model])
     torch.save(oracle.state_dict(), tmp_path / "vgg11.pth")
     predictor = vgg.load("torchvision:vgg11")
     assert (predictor.scales, predictor.map_scale) == ((256,), 512)
     photo = noise(3, 120, 86).crop((0, 0, 340, 256))  # nothing to be resampled
     levels = functional.center_crop(functional.to_tensor(photo), 224)
     with torch.no_grad():
-        scores = oracle(functional.normalize(levels, published.TORCHVISION_MEAN, published.TORCHVISION_STD)[None])
+        scores = oracle(functional.normalize(levels, pretrained.TORCHVISION_MEAN, pretrained.TORCHVISION_STD)[None])
     expected = scores.softmax(1)[0]
     assert expected.max() > 2 / 1000
     torch.testing.assert_close(predictor.posterior(photo, "center"), expected, rtol=1e-3, atol=1e-6)
@@ -203,13 +209,13 @@ def test_a_map_has_each_cells_score_in_the_middle_of_the_cells_window():
         net = VGG("A", 3, scale, 1 / 64)
         crop, step = net.crop, net.stride
         height, width = crop + step, crop + 2 * step
-        found = maps.upsampled(scores, net, height, width)
+        found = score_maps.upsampled(scores, net, height, width)
         assert found.shape == (height, width)
         for i, j in np.ndindex(2, 3):
             y, x = step * i + crop // 2, step * j + crop // 2  # between four pixels
             assert abs(found[y - 1 : y + 1, x - 1 : x + 1].mean() - scores[i, j]) < (0.1 if scale == 1 else 0.6)
         assert torch.equal(found[:4, :4], torch.full((4, 4), float(found[0, 0])))  # beyond the outermost cells
-    assert torch.equal(maps.upsampled(torch.tensor([[2.0]]), net, 30, 35), torch.full((30, 35), 2.0))
+    assert torch.equal(score_maps.upsampled(torch.tensor([[2.0]]), net, 30, 35), torch.full((30, 35), 2.0))
 
 
 def predicted(monkeypatch, capsys, *words: object) -> tuple[str | int | None, str]:
@@ -253,8 +259,8 @@ def test_the_command_prints_the_most_probable_classes_and_names_what_it_cannot_r
 
 
 def test_two_photos_of_one_name_have_maps_of_their_own():
-    assert prediction.map_names([Path("a/x.jpg"), Path("a/y.png")]) == ["x.png", "y.png"]
-    assert prediction.map_names([Path("a/x.jpg"), Path("b/x.jpg")]) == ["1-x.png", "2-x.png"]
+    assert commands_predict.map_names([Path("a/x.jpg"), Path("a/y.png")]) == ["x.png", "y.png"]
+    assert commands_predict.map_names([Path("a/x.jpg"), Path("b/x.jpg")]) == ["1-x.png", "2-x.png"]
 
 
 def test_to_import_the_package_alone_is_quick():

@@ -9,10 +9,13 @@ import torch
 import torchvision
 from conftest import composed, run
 
-from vgg import initialise, plan, published, training, weights
-from vgg.config import UserError
-from vgg.network import FC_LAYERS, VGG
-from vgg.runs import Run
+from vgg.core.errors import UserError
+from vgg.nets import caffe, initialisation, pretrained
+from vgg.nets.base import FC_LAYERS
+from vgg.nets.vgg import VGG
+from vgg.runs import plan, published, weights
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224)).astype(np.float32))
 
@@ -21,18 +24,18 @@ IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 224, 2
 def narrow() -> VGG:
     """Net D with a sixteenth of the channels and five classes, at scale 1; biases that are not zero."""
     net = VGG("D", 5, 1.0, 1 / 16).eval()
-    initialise.draw(net, "kaiming", 3)
+    initialisation.draw(net, "kaiming", 3)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, 0, 0.1, generator=generator)
-    net.mean.copy_(torch.tensor(published.CAFFE_MEAN))
+    net.mean.copy_(torch.tensor(caffe.CAFFE_MEAN))
     return net
 
 
 def caffemodel(net: VGG, old: bool) -> bytes:
     """As the authors' files hold it, V1 layers with four legacy dimensions, BGR, fc as (1, 1, out, in); or newer."""
-    made = published.caffe_net()()
+    made = caffe.caffe_net()()
     for name, layer in net.named_children():
         one = (made.layers if old else made.layer).add(name=name)
         weight = layer.weight.detach().numpy()
@@ -79,13 +82,13 @@ def test_a_caffemodel_gives_the_scores_that_opencv_reads_from_it(narrow, old, tm
     (tmp_path / "net.caffemodel").write_bytes(content)
     (tmp_path / "net.prototxt").write_text(prototxt(narrow))
     oracle = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
-    bgr = IMAGE.numpy()[:, ::-1] - np.array(published.CAFFE_MEAN[::-1], dtype=np.float32).reshape(1, 3, 1, 1)
+    bgr = IMAGE.numpy()[:, ::-1] - np.array(caffe.CAFFE_MEAN[::-1], dtype=np.float32).reshape(1, 3, 1, 1)
     expected = []
     for image in bgr:
         oracle.setInput(np.ascontiguousarray(image[None]))
         expected.append(oracle.forward()[0])
     found = VGG("D", 5, 1.0, 1 / 16).eval()
-    found.load_state_dict(published.from_caffe(content, "D"))
+    found.load_state_dict(caffe.from_caffe(content, "D"))
     with torch.no_grad():
         scores = found(IMAGE).numpy()
     np.testing.assert_allclose(scores, np.stack(expected), rtol=1e-3, atol=1e-3 * np.abs(expected).max())
@@ -137,7 +140,7 @@ def test_torchvisions_weights_become_a_finished_run_with_torchvisions_own_scores
     net, classes = weights.load(made)
     assert len(classes) == 3
     normalised = torchvision.transforms.functional.normalize(
-        IMAGE / 255, published.TORCHVISION_MEAN, published.TORCHVISION_STD
+        IMAGE / 255, pretrained.TORCHVISION_MEAN, pretrained.TORCHVISION_STD
     )
     with torch.no_grad():
         torch.testing.assert_close(net(IMAGE), oracle(normalised), rtol=1e-3, atol=1e-3)
@@ -164,7 +167,7 @@ def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fr
     assert (step.run.name, step.parent.name) == ("photos/A-jitter-fc-torchvision-scale1-width1", "torchvision/A")
     step.run.prepare(cfg, step.parent)
     before = weights.load(step.parent)[0].state_dict()
-    started = training.initial_net(cfg, step.run, ("ant", "bee", "cat")).state_dict()
+    started = training_fit.initial_net(cfg, step.run, ("ant", "bee", "cat")).state_dict()
     same = {key for key in started if torch.equal(started[key], before[key])}
     assert set(started) - same == {"fc8.weight"}  # the biases of both are 0
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vgg.config import REPOSITORY
-from vgg.data import training_colours
-from vgg.images import list_folder
-from vgg.pictures import Picture
-from vgg.transforms import rescale, rescaled_size, rescaled_window
+from vgg.core.paths import REPOSITORY
+from vgg.data.colours import training_colours
+from vgg.data.encoded_image import Picture
+from vgg.data.listing import list_folder
+from vgg.data.transforms import rescale, rescaled_size, rescaled_window
 
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 ORIGINALS = sorted((PHOTOS / "imagenet_originals").glob("*"))

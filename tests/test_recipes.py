@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import composed
 
-from vgg import callbacks, weights
-from vgg.nets import MODELS, OF_TABLE_1
+from vgg.core.catalogue import MODELS, OF_TABLE_1
+from vgg.runs import weights
+from vgg.training import checkpoints, learning_rate
 
 S256 = {"name": "256", "smin": 256, "smax": 256, "lr_factor": 1.0, "parent": None}
 IMAGENET = {
@@ -85,7 +86,7 @@ RECIPES = {
 def test_every_value_of_imagenet_is_the_papers():
     cfg = composed("data=imagenet", "data.root=/x", "model=D", "train_scale=S256")
     assert asdict(cfg.data) == IMAGENET
-    assert callbacks.DECREASES == 3  # section 3.1: "in total, the learning rate was decreased 3 times"
+    assert learning_rate.DECREASES == 3  # section 3.1: "in total, the learning rate was decreased 3 times"
 
 
 def test_the_training_scales_are_section_3_1s():
@@ -123,7 +124,7 @@ def test_a_nets_recipe_is_its_publications(name):
         factors = [1.0]
         for epoch in range(1, recipe.epochs):
             factors.append(recipe.falls.get(epoch, factors[-1]))
-        found = [callbacks.Steps(schedule).factor(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
+        found = [checkpoints.Steps(schedule).factor(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
         assert found == pytest.approx(factors, rel=1e-3)
     with torch.device("meta"):
         net = weights.build(cfg, 1000)

@@ -8,13 +8,18 @@ import pytest
 import torch
 from conftest import TINY, append, composed, evaluation
 
-from vgg import inspection, lines, plots, posteriors, report, report_charts, results, selection, training
-from vgg.config import EvalMethod
-from vgg.images import Listing, listing
-from vgg.inspection import Lacking, Scored
-from vgg.records import packed_bits
-from vgg.runs import Run
-from vgg.selection import Origins
+from vgg.core.config import EvalMethod
+from vgg.data.datasets import listing
+from vgg.data.listing import Listing
+from vgg.evaluation import arrays, lines, posteriors, selection
+from vgg.evaluation.records import packed_bits
+from vgg.evaluation.selection import Origins
+from vgg.report import chart_data, charts, image_analysis
+from vgg.report import page as report_page
+from vgg.report.image_analysis import Scored
+from vgg.report.parts import Lacking
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 SECTIONS = (
@@ -69,7 +74,7 @@ class Page(HTMLParser):
 def written(data: str, runs: Path, cache: Path) -> Page:
     """The page of this data, sound by itself: nothing is fetched, ids are unique, what refers to one finds it."""
     path = runs.parent / "page" / f"{data}.html"
-    report.write(Origins(data, runs), cache, path)
+    report_page.write(Origins(data, runs), cache, path)
     page = Page(path)
     assert all(place.startswith(("#", "data:")) for place in page.loaded)
     assert not re.search(r"@import|url\((?!#)", page.source)
@@ -136,39 +141,39 @@ def test_a_finished_run_shows_its_curves_filters_and_the_score_maps_of_its_mista
     options = ("model=A", "train_scale=S256", "data.epochs=1", "logger=csv", *TINY, "trainer.workers=0", *dirs)
     run = Run.named("scenes/A-256", tmp_path / "runs")
     run.prepare(composed(*options), None)
-    training.fit(run)
+    training_fit.fit(run)
     cfg = composed(*options, "test_scale=multi", evaluate=True)
     images = listing(cfg.data, tmp_path / "cache", "val")
     for views in (["dense"], ["multicrop"], ["dense", "multicrop"]):
         cfg.eval_method = EvalMethod(views=views, softmax="last")
-        for number, array in enumerate(results.arrays_of(cfg, run, images)):
+        for number, array in enumerate(arrays.arrays_of(cfg, run, images)):
             rows = np.random.default_rng(number).dirichlet(np.ones(10), len(images)).astype(np.float32)
             posteriors.save(array.path, rows, np.ones(len(images), dtype=bool))
-        q = [results.test_scales(cfg, run)]
-        line = lines.classification(cfg, [run], q, images, *results.posterior_of(cfg, [run], images))
+        q = [arrays.test_scales(cfg, run)]
+        line = lines.classification(cfg, [run], q, images, *arrays.posterior_of(cfg, [run], images))
         lines.append(cfg, line)
     page = written("scenes", tmp_path / "runs", tmp_path / "cache")
     assert all("This needs" not in page.text[section] for section in ("curves", "views", "mistakes", "filters"))
-    assert page.source.count("data:image/jpeg") == 2 * inspection.SHOWN
+    assert page.source.count("data:image/jpeg") == 2 * image_analysis.SHOWN
     assert page.source.count("data:image/png") == 1
-    assert page.source.count('<use href="#photo-') == 2 * 2 * inspection.SHOWN
+    assert page.source.count('<use href="#photo-') == 2 * 2 * image_analysis.SHOWN
     assert "from random weights" in page.text["curves"]
     assert page.text["errors"].count("This needs") == 2
     before = (tmp_path / "page/scenes.html").read_bytes()
     assert written("scenes", tmp_path / "runs", tmp_path / "cache").source.encode() == before
 
-    found = inspection.best([line], tmp_path / "runs", tmp_path / "cache")
-    for card in inspection.cards(found, [0, 1], tmp_path / "runs"):
+    found = image_analysis.best([line], tmp_path / "runs", tmp_path / "cache")
+    for card in image_analysis.cards(found, [0, 1], tmp_path / "runs"):
         rows, columns = (side // 4 - 6 for side in (card.height, card.width))  # a cell every 4 pixels at scale 1/8
         corners = [(4 * x + 12, 4 * y + 12) for y in range(rows) for x in range(columns)]
         assert [cell[:2] for cell in card.maps[0].cells] == corners
         assert sum(score_map.true for score_map in card.maps) == 1
     run.weights.unlink()
     with pytest.raises(Lacking, match="the weights of scenes/A-256"):
-        inspection.cards(found, [0], tmp_path / "runs")
+        image_analysis.cards(found, [0], tmp_path / "runs")
     (run.folder / "config.yaml").unlink()
     with pytest.raises(Lacking, match="the folder of scenes/A-256"):
-        inspection.best([line], tmp_path / "runs", tmp_path / "cache")
+        image_analysis.best([line], tmp_path / "runs", tmp_path / "cache")
 
 
 def metrics(run: Run, part: int, *rows: str) -> None:
@@ -182,14 +187,14 @@ def test_the_parts_of_a_resumed_run_are_one_curve_and_the_later_part_counts(tmp_
     metrics(run, 0, "0,0.1,9,,,80,30", "0,,9,2.3,90,,", "1,0.1,19,,,70,20")
     metrics(run, 2, "1,0.1,19,,,60,20", "1,,19,2.1,80,,")
     metrics(run, 10, "2,0.01,29,,,50,10", "2,,29,2.0,70,,")
-    columns = report_charts.curve(run)
+    columns = chart_data.curve(run)
     assert columns["val/top1_error"] == ([1, 2, 3], [80, 60, 50])
     assert columns["train/loss"] == ([1, 2, 3], [2.3, 2.1, 2.0])
     assert columns["lr"] == ([1, 2, 3], [0.1, 0.1, 0.01])
 
 
 def test_the_lineage_is_the_papers_with_what_else_is_here(runs):
-    parents = report.parents_of_paper("digits")
+    parents = report_page.parents_of_paper("digits")
     assert len(parents) == 14
     assert parents["digits/A-256"] is None
     assert parents["digits/D-256"] == "digits/A-256"
@@ -200,14 +205,16 @@ def test_the_lineage_is_the_papers_with_what_else_is_here(runs):
     (runs / "digits/A-256/weights.pt").touch()
     Run.named("digits/D-256-mine", runs).update_record(parent="photos/D-256")
     with Run.named("digits/D-256", runs).lock():
-        found = report.lineage("digits", runs, report.known_runs("digits", runs), [evaluation(runs=["digits/E-384"])])
+        found = report_page.lineage(
+            "digits", runs, report_page.known_runs("digits", runs), [evaluation(runs=["digits/E-384"])]
+        )
     assert found["counts"] == {"done": 1, "training": 1, "elsewhere": 1, "missing": 11}
     assert found["more"] == 2
     assert "digits/D-256-mine: interrupted, from photos/D-256" in found["chart"]
 
 
 def test_a_tree_has_its_leaves_in_rows_and_parents_beside_them():
-    places = plots.tree({"A": None, "B": "A", "C": "B", "D": "B", "other": None})
+    places = charts.tree({"A": None, "B": "A", "C": "B", "D": "B", "other": None})
     assert places == {"A": (0, 0.5), "B": (1, 0.5), "C": (2, 0), "D": (2, 1), "other": (0, 2)}
 
 
@@ -220,35 +227,35 @@ def scored(posterior: list[list[float]], labels: list[int]) -> Scored:
 
 def test_confusion_and_the_hardest_images():
     found = scored([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.4, 0.35, 0.25], [0.05, 0.9, 0.05]], [0, 0, 1, 2])
-    counts = inspection.confusion(found)
+    counts = image_analysis.confusion(found)
     assert counts.tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 0]]
-    assert inspection.confused(counts, found.images.classes) == [
+    assert image_analysis.confused(counts, found.images.classes) == [
         ("ant", "bee", 1, 50.0),
         ("bee", "ant", 1, 100.0),
         ("cat", "bee", 1, 100.0),
     ]
-    certain, wrong = inspection.hardest(found)
+    certain, wrong = image_analysis.hardest(found)
     assert certain == [2, 0, 1, 3]
     assert wrong == [3, 1, 2, 0]
 
 
 def test_the_error_over_q_takes_the_scales_of_averages_apart(runs, tmp_path, monkeypatch):
     images = scored([[1, 0, 0]] * 4, [0, 0, 1, 2]).images
-    monkeypatch.setattr(inspection, "validation_images", lambda run, kept: images)
+    monkeypatch.setattr(image_analysis, "validation_images", lambda run, kept: images)
     several = replace(DENSE, images_sha256=images.sha256)
-    for (_, _, q), path in inspection.arrays(several, tmp_path).items():
+    for (_, _, q), path in image_analysis.arrays(several, tmp_path).items():
         rows = np.eye(3, dtype=np.float32)[[0, 0, 1, 2] if q == 384 else [0, 0, 0, 0]]
         posteriors.save(path, rows, np.ones(4, dtype=bool))
-    found = inspection.over_q([several, replace(several, q=((512,),), top1=7.0)], runs, tmp_path)
+    found = image_analysis.over_q([several, replace(several, q=((512,),), top1=7.0)], runs, tmp_path)
     assert found == {("digits/D-jitter", "dense"): {512: 7.0, 256: 50.0, 384: 0.0}}
-    other = inspection.over_q([replace(several, images_sha256="of others")], runs, tmp_path)
+    other = image_analysis.over_q([replace(several, images_sha256="of others")], runs, tmp_path)
     assert not other["digits/D-jitter", "dense"]
 
 
 def test_the_error_over_depth_stands_with_any_single_row_of_table_3():
     for net in ("A-LRN", "E"):
         line = evaluation(runs=[f"digits/{net}-256"], views=["dense"], q=[[256]])
-        assert "S = 256" in report_charts.depth_chart([line])
+        assert "S = 256" in chart_data.depth_chart([line])
 
 
 def test_filters_are_pixels_about_grey(tmp_path):
@@ -257,16 +264,16 @@ def test_filters_are_pixels_about_grey(tmp_path):
     kernels = torch.zeros(20, 3, 3, 3)
     kernels[3, 0] = 2.0
     torch.save({"state_dict": {"conv1_1.weight": kernels}}, run.weights)
-    sheet = inspection.filters(run)
+    sheet = image_analysis.filters(run)
     assert (sheet["count"], sheet["width"]) == (20, 16 * 4 - 1)
 
 
 def test_charts_take_the_pages_colours_and_keep_text_as_text():
     curve = {"val/top1_error": ([1], [50.0]), "lr": ([1], [0.1])}
-    one, other = (str(plots.learning_curve(name, "<label>", curve)) for name in ("one", "other"))
+    one, other = (str(charts.learning_curve(name, "<label>", curve)) for name in ("one", "other"))
     assert "var(--orange)" in one
     assert "currentColor" in one
-    assert not any(sentinel in one for sentinel in plots.PAGE_COLOURS)
+    assert not any(sentinel in one for sentinel in charts.PAGE_COLOURS)
     assert ">epoch</text>" in one
     assert "&lt;label&gt;" in one
     ids = [set(re.findall(r' id="([^"]+)"', text)) for text in (one, other)]

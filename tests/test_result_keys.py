@@ -1,8 +1,8 @@
 import pytest
 from conftest import append, evaluation
 
-from vgg.records import Classification
-from vgg.selection import Origins
+from vgg.evaluation.records import Classification
+from vgg.evaluation.selection import Origins
 
 OTHERS = {
     "runs": ("digits/E-jitter",),

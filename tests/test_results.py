@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 from conftest import composed
 
-from vgg import results
-from vgg.config import EvaluateConfig
+from vgg.core.config import EvaluateConfig
+from vgg.evaluation import arrays as evaluation_arrays
 
 
 def arrays(cfg: EvaluateConfig, weights: str = "w", images: str = "i", view: str = "dense", q: int = 256) -> list:
     run = SimpleNamespace(name="digits/D-256", config=lambda: cfg, record=lambda: {"weights_sha256": weights})
-    return results.arrays_under(cfg, run, SimpleNamespace(sha256=images), [view], [q])
+    return evaluation_arrays.arrays_under(cfg, run, SimpleNamespace(sha256=images), [view], [q])
 
 
 @pytest.fixture(scope="module")

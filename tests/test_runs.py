@@ -6,10 +6,12 @@ import pytest
 from conftest import composed
 from omegaconf import OmegaConf
 
-from vgg import plan, results
-from vgg.config import UserError
-from vgg.nets import MODELS
-from vgg.runs import SCHEMA_VERSION, Run, differences, identity, run_name, without_seed
+from vgg.commands import evaluate as commands_evaluate
+from vgg.core.catalogue import MODELS
+from vgg.core.errors import UserError
+from vgg.runs import cells, plan
+from vgg.runs.identity import differences, identity, run_name
+from vgg.runs.run import SCHEMA_VERSION, Run, without_seed
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_another_training_scale_is_a_suffix_of_an_options_name_and_no_name():
         run_name(composed("train_scale.name=320", "train_scale.smin=320", "train_scale.smax=320"))
     name = run_name(composed("train_scale=S384", "train_scale.smin=320", "train_scale.smax=330"))
     assert name == "digits/D-384-smin320-smax330"
-    assert (plan.scale_of(name).smin, plan.scale_of(name).smax) == (320, 330)
+    assert (cells.scale_of(name).smin, cells.scale_of(name).smax) == (320, 330)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_an_ablation_is_the_union_of_its_cells_lineages_each_run_once(tmp_path):
 
 @pytest.mark.parametrize(("table", "count"), [(3, 12), (4, 10), (5, 6), (6, 4)])
 def test_evaluating_a_table_is_evaluating_its_rows(table, count):
-    found = results.evaluations(composed(f"ablation=table{table}", "seed=2", evaluate=True))
+    found = commands_evaluate.evaluations(composed(f"ablation=table{table}", "seed=2", evaluate=True))
     assert len(found) == count
     assert all(name.endswith("-seed2") for one in found for name in one.runs)
     trained = {step.run.name for step in plan.planned(composed(f"ablation=table{table}", "seed=2"))}
@@ -145,14 +147,16 @@ def test_evaluating_a_table_is_evaluating_its_rows(table, count):
 
 
 def test_an_ablation_about_depth_is_evaluated_by_its_rows_of_table_3():
-    found = results.evaluations(composed("ablation=depth", evaluate=True))
+    found = commands_evaluate.evaluations(composed("ablation=depth", evaluate=True))
     assert [one.runs for one in found] == [[f"digits/{net}-256"] for net in "ABCDE"]
     assert all(one.test_scale.rule == "single" for one in found)
-    assert len(results.evaluations(composed("ablation=filter_size", "eval_method=center", evaluate=True))) == 2
+    assert (
+        len(commands_evaluate.evaluations(composed("ablation=filter_size", "eval_method=center", evaluate=True))) == 2
+    )
 
 
 def test_boxes_are_evaluated_by_every_row_of_tables_8_and_9():
-    found = results.evaluations(composed("ablation=localisation", evaluate=True))
+    found = commands_evaluate.evaluations(composed("ablation=localisation", evaluate=True))
     assert [one.box_evaluation.protocol for one in found] == ["ground_truth"] * 3 + ["full"] * 4
 
 
@@ -212,8 +216,8 @@ def test_everything_that_changes_the_weights_is_identity_and_told_by_the_name(ov
     if override == "trainer.precision=bf16-mixed":  # which result lines carry beside the name
         assert cell == "D-jitter"
     elif plan.CELL.fullmatch(cell):
-        assert run_name(plan.cell_config(composed(), cell)) == f"digits/{cell}"
-        assert identity(plan.cell_config(composed(), cell)) | {"seed": 0} == identity(composed(override)) | {"seed": 0}
+        assert run_name(cells.cell_config(composed(), cell)) == f"digits/{cell}"
+        assert identity(cells.cell_config(composed(), cell)) | {"seed": 0} == identity(composed(override)) | {"seed": 0}
     else:
         assert plan.CELL.match(cell)[0] == "D-jitter"
 

@@ -10,9 +10,9 @@ from conftest import composed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgg import samples
-from vgg.config import UserError
-from vgg.images import Listing
+from vgg.appendix.transfer import samples
+from vgg.core.errors import UserError
+from vgg.data.listing import Listing
 
 
 def drawn(counts: list[int], cfg, usable: np.ndarray | None = None) -> tuple[np.ndarray, list[samples.Split]]:

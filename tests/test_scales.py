@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vgg.scales import SCALES, draw_scale, multi_scale, real_pixels, single_scale
+from vgg.core.scales import SCALES, draw_scale, multi_scale, real_pixels, single_scale
 
 
 def test_single_scale_is_s_for_fixed_s_and_the_middle_for_jittered_s():

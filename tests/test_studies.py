@@ -1,8 +1,8 @@
 import pytest
 from conftest import append, evaluation
 
-from vgg import studies
-from vgg.selection import Origins
+from vgg.evaluation.selection import Origins
+from vgg.report import open_questions
 
 
 def dense(**more):
@@ -10,7 +10,7 @@ def dense(**more):
 
 
 def rows_under(runs, title: str) -> list[str]:
-    text = studies.rendered(Origins("digits", runs))
+    text = open_questions.rendered(Origins("digits", runs))
     part = next(part for part in text.split("\n\n") if part.startswith(title))
     return part.splitlines()[3:]
 
@@ -30,17 +30,17 @@ def test_pools_that_round_down_and_up_stand_beside_each_other(runs):
 
 def test_evaluations_of_other_weights_do_not_stand_beside_each_other(runs):
     append(runs, dense(), dense(softmax="first", weights_sha256=("trained anew",)))
-    assert studies.rendered(Origins("digits", runs)).count("not run") == 3
-    assert "Left out: 1" in studies.rendered(Origins("digits", runs))
+    assert open_questions.rendered(Origins("digits", runs)).count("not run") == 3
+    assert "Left out: 1" in open_questions.rendered(Origins("digits", runs))
 
 
 def test_the_error_over_q_needs_three_scales_and_is_sorted(runs):
     append(runs, dense(q=((512,),)), dense(q=((256,),)))
-    assert "not run" in studies.rendered(Origins("digits", runs)).rsplit("\n\n", 1)[1]
+    assert "not run" in open_questions.rendered(Origins("digits", runs)).rsplit("\n\n", 1)[1]
     append(runs, dense(q=((384,),)), dense(q=((320,),), softmax="first"), dense(q=((256, 384, 512),)))
     assert [row.split()[2] for row in rows_under(runs, "The error over")] == ["256", "384", "512"]
 
 
 @pytest.mark.parametrize("data", ["digits", "nothing"])
 def test_what_was_not_run_is_said(runs, data):
-    assert studies.rendered(Origins(data, runs)).count("not run") == 3
+    assert open_questions.rendered(Origins(data, runs)).count("not run") == 3

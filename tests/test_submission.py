@@ -6,9 +6,10 @@ import pytest
 from conftest import composed, noise
 from scipy.io import savemat
 
-from vgg import published, submission
-from vgg.config import UserError
-from vgg.images import evaluated_images
+from vgg.core.errors import UserError
+from vgg.evaluation import submission
+from vgg.evaluation.images import evaluated_images
+from vgg.nets import pretrained
 
 WNIDS = ["n03", "n01", "n05", "n02", "n04", "n00"]  # the devkit's order is not the sorted one
 
@@ -82,7 +83,7 @@ def test_missing_test_images_are_named(ilsvrc):
 
 def test_a_published_nets_classes_are_the_devkits_synsets_in_order():
     ids = {f"n{number:08d}": 1000 - number for number in range(1000)}
-    words = published.class_names(1000)
+    words = pretrained.class_names(1000)
 
     def net(classes: tuple[str, ...], is_published: bool) -> SimpleNamespace:
         return SimpleNamespace(record=lambda: {"classes": list(classes)}, published=is_published)

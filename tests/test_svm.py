@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.svm import LinearSVC
 
-from vgg.svm import average_precision, best_c, in_their_span, mean_ap, mean_recall, scores
+from vgg.appendix.transfer.svm import average_precision, best_c, in_their_span, mean_ap, mean_recall, scores
 
 
 def blobs(images: int, numbers: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from conftest import SMALL, TINY, composed, run, start
 
-from vgg.config import Trainer, UserError
-from vgg.process import clean_environment, launcher
-from vgg.runs import Run
+from vgg.core.config import Trainer
+from vgg.core.errors import UserError
+from vgg.launch.processes import clean_environment, launcher
+from vgg.runs.run import Run
 
 SHORT = (*TINY, "train_scale=S256", "data.epochs=1", "logger=csv")
 REST = f"{SMALL}-epochs1"  # of a run's name

@@ -18,9 +18,9 @@ from imagenet_forms import (
     write_shards,
 )
 
-from vgg import imagenet, synsets
-from vgg.config import UserError
-from vgg.images import same_classes
+from vgg.core.errors import UserError
+from vgg.data.imagenet import labels, layouts
+from vgg.data.listing import same_classes
 
 
 def devkits(name: str) -> int:
@@ -77,7 +77,7 @@ def test_class_folders_named_by_unpadded_numbers_are_in_the_order_of_the_numbers
 
 def test_kaggles_solution_and_the_names_must_agree(ilsvrc, tmp_path):
     write_kaggle(tmp_path, "val", ilsvrc["val"])
-    first = tmp_path / imagenet.KAGGLE / "val" / "ILSVRC2012_val_00000001.JPEG"
+    first = tmp_path / layouts.KAGGLE / "val" / "ILSVRC2012_val_00000001.JPEG"
     first.rename(first.with_stem(f"{first.stem}_n01484850"))
     with pytest.raises(UserError, match=r"n01484850 by its name and n01440764 by .*LOC_val_solution\.csv"):
         found(tmp_path, "val")
@@ -99,7 +99,7 @@ def test_a_root_without_images_says_what_was_looked_for_and_what_is_there(tmp_pa
 @pytest.mark.parametrize("form", ["original", "kaggle"])
 def test_validation_images_without_devkit_or_solution_are_refused(form, ilsvrc, tmp_path):
     FORMS[form](tmp_path, "val", ilsvrc["val"])
-    for name in (f"{synsets.DEVKIT}.tar.gz", synsets.SOLUTION):
+    for name in (f"{labels.DEVKIT}.tar.gz", labels.SOLUTION):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"tells the class of ILSVRC2012_val_.*devkit_t12\.tar\.gz or LOC_val_sol"):
         found(tmp_path, "val")
@@ -107,7 +107,7 @@ def test_validation_images_without_devkit_or_solution_are_refused(form, ilsvrc, 
 
 def test_an_image_that_the_solution_lacks_is_refused(ilsvrc, tmp_path):
     write_kaggle(tmp_path, "val", ilsvrc["val"])
-    solution = tmp_path / synsets.SOLUTION
+    solution = tmp_path / labels.SOLUTION
     solution.write_text("".join(solution.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="ILSVRC2012_val_00000006"):
         found(tmp_path, "val")
@@ -116,7 +116,7 @@ def test_an_image_that_the_solution_lacks_is_refused(ilsvrc, tmp_path):
 @pytest.mark.parametrize("line", ["ILSVRC2012_val_00000001,tench 1 2 3 4", "ILSVRC2012_val_00000001", "\xff\0"])
 def test_a_solution_without_synset_ids_is_refused_by_its_line(line, ilsvrc, tmp_path):
     write_kaggle(tmp_path, "val", ilsvrc["val"])
-    (tmp_path / synsets.SOLUTION).write_bytes(f"ImageId,PredictionString\n{line}\n".encode("latin-1"))
+    (tmp_path / labels.SOLUTION).write_bytes(f"ImageId,PredictionString\n{line}\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"LOC_val_solution\.csv, line 2"):
         found(tmp_path, "val")
 
@@ -124,7 +124,7 @@ def test_a_solution_without_synset_ids_is_refused_by_its_line(line, ilsvrc, tmp_
 def test_a_synset_that_the_training_images_lack_is_refused(ilsvrc, tmp_path):
     for split, contents in ilsvrc.items():
         write_kaggle(tmp_path, split, contents)
-    solution = tmp_path / synsets.SOLUTION
+    solution = tmp_path / labels.SOLUTION
     solution.write_text(solution.read_text().replace("n01443537", "n02999410"))
     classes = [found(tmp_path, split).images.classes for split in ilsvrc]
     with pytest.raises(UserError, match="n01443537, n02999410"):
@@ -134,14 +134,14 @@ def test_a_synset_that_the_training_images_lack_is_refused(ilsvrc, tmp_path):
 @pytest.mark.parametrize("damage", ["meta", "truth", "half"])
 def test_a_damaged_devkit_is_refused(damage, ilsvrc, tmp_path):
     write_original(tmp_path, "val", ilsvrc["val"])
-    archive = tmp_path / f"{synsets.DEVKIT}.tar.gz"
+    archive = tmp_path / f"{labels.DEVKIT}.tar.gz"
     if damage == "half":
         archive.write_bytes(archive.read_bytes()[:200])
     else:
         archive.unlink()
         write_devkit(tmp_path, ilsvrc["val"], archive=False)
-        name, junk = (synsets.META, b"no mat file") if damage == "meta" else (synsets.GROUND_TRUTH, b"1\n2\n77\n")
-        (tmp_path / synsets.DEVKIT / name).write_bytes(junk)
+        name, junk = (labels.META, b"no mat file") if damage == "meta" else (labels.GROUND_TRUTH, b"1\n2\n77\n")
+        (tmp_path / labels.DEVKIT / name).write_bytes(junk)
     with pytest.raises(UserError, match="is not the devkit with data/"):
         found(tmp_path, "val")
 

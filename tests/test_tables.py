@@ -6,13 +6,15 @@ import pytest
 from conftest import append, evaluation
 from scipy.stats import t
 
-from vgg import figures, records, sampling, selection, tables
-from vgg.config import UserError
-from vgg.error_cells import mean_error
-from vgg.records import Classification
-from vgg.selection import Origins
+from vgg.core import paper
+from vgg.core.errors import UserError
+from vgg.evaluation import records, sampling, selection
+from vgg.evaluation.errors import mean_error
+from vgg.evaluation.records import Classification
+from vgg.evaluation.selection import Origins
+from vgg.report import errors_figure, tables
 
-ROWS = records.error_rows()
+ROWS = paper.error_rows()
 SECOND = {"runs": ("digits/D-jitter-seed2",), "seed": (2,)}
 
 
@@ -26,7 +28,7 @@ def row_of(runs, mine=True):
 
 
 def test_the_papers_rows_are_complete():
-    counts = Counter(row.place for row in records.paper_rows())
+    counts = Counter(row.place for row in paper.paper_rows())
     assert [counts[f"Table {number}"] for number in range(1, 13)] == [6, 6, 12, 10, 6, 4, 15, 3, 4, 4, 8, 5]
     assert all(0 < row.top5 < row.top1 < 30 for row in ROWS if row.place != "section 4.1")
     assert all(len(row.runs) == len(row.q) for row in ROWS)
@@ -88,8 +90,8 @@ def test_the_figure_has_their_mean_and_a_point_for_each(runs, monkeypatch):
     both = evaluation(), evaluation(**SECOND, top1=22.0)
     append(runs, *both)
     kept = []
-    monkeypatch.setattr(figures.pyplot, "close", kept.append)
-    figures.errors(Origins("digits", runs), runs / "errors.svg")
+    monkeypatch.setattr(errors_figure.pyplot, "close", kept.append)
+    errors_figure.errors(Origins("digits", runs), runs / "errors.svg")
     (axes,) = kept[0].axes
     assert "D [256;512], multi-crop &amp; dense, Q = 256, 384, 512" in (runs / "errors.svg").read_text()
     interval = list(sampling.mean_interval(both, "top1"))

@@ -16,13 +16,18 @@ from conftest import ROUNDING, SMALL, TINY, composed, difference, run, start, tr
 from PIL import Image
 from torch import nn
 
-from vgg import initialise, plan, training, weights
-from vgg.callbacks import Checkpoints, FiniteLoss, Interrupted, Plateau
-from vgg.config import UserError
-from vgg.data import CentreCrops, ImageData, TrainingCrops
-from vgg.images import list_folder
-from vgg.network import VGG
-from vgg.runs import Run
+from vgg.core.errors import UserError
+from vgg.data.crops import CentreCrops, TrainingCrops
+from vgg.data.datamodule import ImageData
+from vgg.data.listing import list_folder
+from vgg.launch import trainer as launch_trainer
+from vgg.nets import initialisation, state_dicts
+from vgg.nets.vgg import VGG
+from vgg.runs import plan, weights
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
+from vgg.training.checkpoints import Checkpoints, FiniteLoss, Interrupted
+from vgg.training.learning_rate import Plateau
 
 A_256 = ("model=A", "train_scale=S256", "data.epochs=2", "logger=csv", *TINY)
 NAME = f"scenes/A-256{SMALL}-epochs2"
@@ -38,7 +43,7 @@ def trained(tmp_path: Path, *options: str) -> Run:
     """What train.py does with the options, or what it goes on to do, in this process."""
     with Run.named(NAME, tmp_path / "runs").lock():
         made = folder_of(composed(*options, "trainer.workers=0"), tmp_path)
-        training.fit(made)
+        training_fit.fit(made)
     return made
 
 
@@ -60,12 +65,12 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
         *overrides, f"data.root={scenes}", "data.epochs=1", "data.batch=42", "data.dropout=0", "trainer.workers=0"
     )
     made = folder_of(cfg, tmp_path)
-    training.fit(made)
+    training_fit.fit(made)
     trained, _ = weights.load(made)
 
     data = ImageData(cfg, made.folder)
     net = weights.build(cfg, 10)
-    initialise.draw(net, cfg.init.draw, cfg.seed)
+    initialisation.draw(net, cfg.init.draw, cfg.seed)
     drawn = copy.deepcopy(net.state_dict())
     colours = data.colours()
     net.mean.copy_(colours.mean)
@@ -84,7 +89,7 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
 
 
 def test_caffes_biases_have_twice_the_rate_and_no_decay(scenes, tmp_path):
-    from vgg.module import Classifier
+    from vgg.training.modules import Classifier
 
     cfg = composed(*A_256, f"data.root={scenes}", "optimizer.caffe_bias=true")
     module = Classifier(weights.build(cfg, 10), cfg, ImageData(cfg, tmp_path))
@@ -203,7 +208,7 @@ def test_a_parent_with_other_layers_is_refused_naming_them(uninterrupted, scenes
     child = Run.named("scenes/B-256-child", uninterrupted / "runs")
     child.prepare(cfg, Run.named(NAME, uninterrupted / "runs"))
     with pytest.raises(UserError, match="conv1_2, conv2_2"):
-        training.fit(child)
+        training_fit.fit(child)
 
 
 def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes, tmp_path, monkeypatch):
@@ -212,9 +217,9 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
     with monkeypatch.context() as patch:
         patch.setattr(weights, "save", lambda *unused: (_ for _ in ()).throw(UserError("the disk is full")))
         with pytest.raises(UserError, match="disk is full"):
-            training.fit(made)
+            training_fit.fit(made)
     assert not made.finished
-    training.fit(made)
+    training_fit.fit(made)
     assert made.finished
     assert list(made.record()["validation"]) == ["top1_error", "top5_error", "loss", "most_frequent_answer"]
 
@@ -227,7 +232,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, 
         with pytest.raises(Interrupted):
             trained(tmp_path / "parts", *options, "trainer.micro_batch=4")
     last = tmp_path / f"parts/runs/{NAME}/last.ckpt"
-    loops = weights.read_tensors(last, {"loops"})["loops"]["fit_loop"]
+    loops = state_dicts.read_tensors(last, {"loops"})["loops"]["fit_loop"]
     assert loops["epoch_loop.batch_progress"]["current"]["processed"] == 6, "not after 3 of an epoch's 10 steps"
     parts = trained(tmp_path / "parts", *options)
     assert training_difference(parts, whole) < ROUNDING
@@ -241,7 +246,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, 
 
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):
     made = folder_of(composed(*A_256, f"data.root={scenes}", "trainer.workers=1"), tmp_path)
-    training.fit(made)
+    training_fit.fit(made)
     assert sha(tmp_path) == sha(uninterrupted)
 
 
@@ -251,18 +256,18 @@ def test_a_damaged_or_foreign_checkpoint_is_named_and_the_one_before_it_used(uni
     state = {"state_dict": {}, "loops": {}, "run": NAME}
     torch.save(state, made.folder / "previous.ckpt")
     torch.save(state, made.folder / "last.ckpt")
-    assert training.readable_checkpoint(made).name == "last.ckpt"
+    assert training_fit.readable_checkpoint(made).name == "last.ckpt"
     whole = (made.folder / "last.ckpt").read_bytes()
     (made.folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert training.readable_checkpoint(made).name == "previous.ckpt"
+    assert training_fit.readable_checkpoint(made).name == "previous.ckpt"
     torch.save(state | {"run": "scenes/B-256"}, made.folder / "previous.ckpt")
-    assert training.readable_checkpoint(made) is None
+    assert training_fit.readable_checkpoint(made) is None
 
 
 def test_a_loss_that_is_not_finite_ends_with_step_rate_and_advice(scenes, tmp_path):
     cfg = composed(*A_256, f"data.root={scenes}", "data.lr=1e6", "trainer.workers=0")
     with pytest.raises(UserError, match=r"at step \d+, learning rate 1e\+06, .*init=glorot"):
-        training.fit(folder_of(cfg, tmp_path))
+        training_fit.fit(folder_of(cfg, tmp_path))
 
 
 def test_other_images_under_a_started_run_are_refused(scenes, tmp_path):
@@ -293,7 +298,7 @@ def test_a_finished_run_is_of_its_images_and_another_folder_of_the_same_name_is_
     with step.run.lock():
         step.run.prepare(cfg, None)
         step.run.keep_images(plan.images_of(cfg))
-        training.fit(step.run)
+        training_fit.fit(step.run)
     record = step.run.record()
     assert record["classes"] == list(classes)
     assert record["images"]["train"] == list_folder(first / "train").described()
@@ -323,7 +328,7 @@ def test_net_as_layers_leave_fc8_random_where_the_classes_are_others(uninterrupt
     child = Run.named("scenes/B-256-other", uninterrupted / "runs")
     child.prepare(cfg, Run.named(NAME, uninterrupted / "runs"))
     classes = tuple("0123456789")
-    same, other = (training.initial_net(cfg, child, names) for names in (classes, (*classes[:9], "ten")))
+    same, other = (training_fit.initial_net(cfg, child, names) for names in (classes, (*classes[:9], "ten")))
     source, _ = weights.load(Run.named(NAME, uninterrupted / "runs"))
     assert torch.equal(same.fc8.weight, source.fc8.weight)
     assert not torch.equal(other.fc8.weight, source.fc8.weight)
@@ -336,21 +341,21 @@ def test_net_as_layers_leave_fc8_random_where_the_classes_are_others(uninterrupt
 def test_bf16_trains_and_16_is_refused_on_a_cpu_instead_of_becoming_bf16(scenes, tmp_path):
     options = (*A_256, "data.epochs=1", f"data.root={scenes}", "trainer.workers=0")
     with pytest.raises(UserError, match="trainer.precision=16-mixed.*bf16-mixed"):
-        training.lightning_trainer(composed(*options, "trainer.precision=16-mixed").trainer)
+        launch_trainer.lightning_trainer(composed(*options, "trainer.precision=16-mixed").trainer)
     made = folder_of(composed(*options, "trainer.precision=bf16-mixed"), tmp_path)
-    training.fit(made)
+    training_fit.fit(made)
     assert not torch.backends.cudnn.allow_tf32
     net, _ = weights.load(made)
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
 
 
 def test_batch_divides_over_devices_and_micro_batches_or_is_refused():
-    assert training.accumulation(composed("data.batch=32"), 2) == 1
-    assert training.accumulation(composed("data.batch=32", "trainer.micro_batch=4"), 2) == 4
+    assert training_fit.accumulation(composed("data.batch=32"), 2) == 1
+    assert training_fit.accumulation(composed("data.batch=32", "trainer.micro_batch=4"), 2) == 4
     with pytest.raises(UserError, match="data.batch=32"):
-        training.accumulation(composed("data.batch=32"), 3)
+        training_fit.accumulation(composed("data.batch=32"), 3)
     with pytest.raises(UserError, match="trainer.micro_batch=5"):
-        training.accumulation(composed("data.batch=32", "trainer.micro_batch=5"), 1)
+        training_fit.accumulation(composed("data.batch=32", "trainer.micro_batch=5"), 1)
 
 
 def test_micro_batches_give_the_weights_of_whole_ones(scenes, tmp_path):
@@ -372,7 +377,7 @@ def test_a_compiled_net_is_trained_and_its_weights_keep_their_names(scenes, tmp_
     monkeypatch.setattr(VGG, "compile", lambda net: nn.Module.compile(net, backend=backend))
     cfg = composed(*A_256, f"data.root={scenes}", "trainer.workers=0", "trainer.compile=true", "data.epochs=1")
     made = folder_of(cfg, tmp_path)
-    training.fit(made)
+    training_fit.fit(made)
     assert traced
     assert weights.load(made)[0].state_dict().keys() == weights.build(cfg, 10).state_dict().keys()
 

@@ -10,13 +10,19 @@ import torch
 from conftest import TINY, composed, last, noise, run
 from PIL import Image
 
-from vgg import initialise, plan, results, samples, scoring, svm, transfer, weights
-from vgg.config import UserError
-from vgg.images import Listing
-from vgg.pictures import Picture
-from vgg.records import Transfer
-from vgg.runs import Run
-from vgg.transforms import rescale
+from vgg.appendix.transfer import evaluation as transfer_evaluation
+from vgg.appendix.transfer import samples, svm
+from vgg.commands import score as commands_score
+from vgg.commands import train as commands_train
+from vgg.core.errors import UserError
+from vgg.data.encoded_image import Picture
+from vgg.data.listing import Listing
+from vgg.data.transforms import rescale
+from vgg.evaluation import arrays
+from vgg.evaluation.records import Transfer
+from vgg.nets import initialisation
+from vgg.runs import weights
+from vgg.runs.run import Run
 
 SMALL = ("task=transfer", "transfer.train=2", "transfer.test=1", "transfer.q=[256,320]", "transfer.c=[1,10]")
 
@@ -28,7 +34,7 @@ def nets(tmp_path_factory) -> Path:
     for model in "DE":
         cfg = composed(*TINY, "data.root=nets", f"model={model}", "train_scale=jitter", f"dirs.runs={folder}")
         net = weights.build(cfg, 2)
-        initialise.draw(net, "kaiming", 10)
+        initialisation.draw(net, "kaiming", 10)
         net.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
         made = Run.named(f"nets/{model}-jitter", folder)
         made.prepare(cfg, None)
@@ -43,14 +49,14 @@ def asked(nets, tmp_path, monkeypatch):
 
     def score(command: str, request: Path, how: object) -> int:
         scored.append(request)
-        scoring.score(request)
+        commands_score.score(request)
         return 0
 
     def configuration(root: Path, *overrides: str):
         dirs = (f"dirs.runs={nets}", f"dirs.cache={tmp_path / 'cache'}", f"data.root={root}", "trainer.workers=0")
         return composed(*TINY, *SMALL, *dirs, "runs=[nets/D-jitter]", *overrides, evaluate=True)
 
-    monkeypatch.setattr(results, "run_fresh", score)
+    monkeypatch.setattr(arrays, "run_fresh", score)
     configuration.scored = scored
     return configuration
 
@@ -84,7 +90,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def described(cfg) -> tuple[np.ndarray, Listing]:
     images = samples.samples(cfg).images
-    found, readable = transfer.descriptors(cfg, results.evaluated_runs(cfg), images)
+    found, readable = transfer_evaluation.descriptors(cfg, arrays.evaluated_runs(cfg), images)
     assert readable.all()
     return found, images
 
@@ -104,7 +110,7 @@ def test_scales_are_stacked_or_averaged_then_normalised_and_nets_are_stacked(ask
 
 
 def test_a_descriptor_of_nothing_stays_zero():
-    found = transfer.combined([np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)], "stack")
+    found = transfer_evaluation.combined([np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)], "stack")
     assert found.tolist() == [[0] * 6]
 
 
@@ -112,7 +118,7 @@ def test_the_random_net_is_the_one_that_the_runs_configuration_draws(asked, phot
     found, images = described(asked(photos, "transfer.features=random", "transfer.q=[256]"))
     own = Run.named("nets/D-jitter", nets)
     drawn = weights.build(own.config(), 2).eval()
-    initialise.draw(drawn, "glorot", 1)
+    initialisation.draw(drawn, "glorot", 1)
     drawn.mean.copy_(torch.tensor([110.0, 120.0, 130.0]))
     x = rescale(Picture(images.read(5)), 32).permute(2, 0, 1)[None].float()
     with torch.no_grad():
@@ -124,7 +130,7 @@ def test_the_random_net_is_the_one_that_the_runs_configuration_draws(asked, phot
 
 def test_a_transfer_is_a_line_with_its_origin_and_is_printed(asked, photos, nets, capsys):
     cfg = asked(photos, "transfer.features=pixels", "transfer.splits=4")
-    line = transfer.evaluate(cfg)
+    line = transfer_evaluation.evaluate(cfg)
     assert line.mean == pytest.approx(np.mean(line.recall), abs=1e-3) == 100, "the colours tell the classes"
     assert (len(line.recall), len(line.c), line.spread) == (4, 4, 0)
     assert (line.samples, line.training_samples, line.test_samples, line.dimensions) == (12, 6, 3, 6144)
@@ -136,7 +142,7 @@ def test_a_transfer_is_a_line_with_its_origin_and_is_printed(asked, photos, nets
     assert "12 images of" in shown
     assert "mean class recall   100.0 ± 0.0 %" in shown
     assert "the paper" not in shown
-    transfer.evaluate(replace(cfg, plan=replace(cfg.plan, dry_run=True)))
+    transfer_evaluation.evaluate(replace(cfg, plan=replace(cfg.plan, dry_run=True)))
     assert "0 of 2 arrays of descriptors to compute, of 12 images each" in capsys.readouterr().out
 
 
@@ -162,7 +168,7 @@ VOC = ("data=voc", "transfer.q=[256]", "transfer.held_out=0.5", "transfer.c=[1]"
 
 def test_voc_has_its_own_split_labels_and_measures(asked, voc_tree, nets, capsys):
     cfg = asked(voc_tree, *VOC)
-    line = transfer.evaluate(cfg)
+    line = transfer_evaluation.evaluate(cfg)
     assert (line.measure, line.year, line.train, line.test) == ("mAP, 11-point", 2007, "trainval", "test")
     assert (line.training_samples, line.test_samples) == (4, 3)
     found, images = described(cfg)
@@ -182,22 +188,22 @@ def test_voc_has_its_own_split_labels_and_measures(asked, voc_tree, nets, capsys
 
 def test_people_are_their_image_and_their_box_stacked(asked, voc_tree, nets):
     actions = (*VOC, "transfer.labels=actions")
-    whole = transfer.evaluate(asked(voc_tree, *actions))
+    whole = transfer_evaluation.evaluate(asked(voc_tree, *actions))
     assert (whole.samples, whole.images, list(whole.ap)) == (7, 5, ["running"])
     cfg = asked(voc_tree, *actions, "transfer.person_boxes=true")
-    line = transfer.evaluate(cfg)
+    line = transfer_evaluation.evaluate(cfg)
     assert line.dimensions == 2 * whole.dimensions
     assert len(asked.scored) == 2, "the images' descriptors are there already"
     people = samples.samples(cfg).people
-    found, _ = transfer.descriptors(cfg, results.evaluated_runs(cfg), people)
+    found, _ = transfer_evaluation.descriptors(cfg, arrays.evaluated_runs(cfg), people)
     np.testing.assert_allclose(found, unit(by_hand(nets, "nets/D-jitter", people, 256)), atol=1e-5)
 
 
 def test_what_cannot_be_read_is_listed_or_left_out(asked, photos, nets):
     (photos / "ant/1.png").write_bytes((photos / "ant/1.png").read_bytes()[:200])
     with pytest.raises(UserError, match=r"1 of the images.*skip_corrupt(.|\n)*ant/1\.png"):
-        transfer.evaluate(asked(photos))
-    line = transfer.evaluate(asked(photos, "data.skip_corrupt=true"))
+        transfer_evaluation.evaluate(asked(photos))
+    line = transfer_evaluation.evaluate(asked(photos, "data.skip_corrupt=true"))
     assert (line.samples, line.skipped) == (11, 1)
 
 
@@ -222,13 +228,13 @@ def test_what_cannot_be_read_is_listed_or_left_out(asked, photos, nets):
 )
 def test_a_mistake_is_one_error(asked, photos, overrides, message):
     with pytest.raises(UserError, match=message):
-        transfer.evaluate(asked(photos, *overrides))
+        transfer_evaluation.evaluate(asked(photos, *overrides))
     assert not asked.scored
 
 
 def test_training_has_no_transfer():
     with pytest.raises(UserError, match=r"python evaluate\.py"):
-        plan.train(composed("task=transfer"))
+        commands_train.train(composed("task=transfer"))
 
 
 def test_the_command_does_it_all(photos, nets, tmp_path):

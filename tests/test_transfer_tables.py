@@ -5,9 +5,11 @@ from dataclasses import replace
 from conftest import append
 from conftest import transfer as line
 
-from vgg import selection, tables, transfer_tables
-from vgg.records import Transfer
-from vgg.selection import Origins
+from vgg.appendix.transfer import tables as transfer_tables
+from vgg.evaluation import selection
+from vgg.evaluation.records import Transfer
+from vgg.evaluation.selection import Origins
+from vgg.report import tables
 
 
 def rows(place: str, *lines: Transfer) -> list[list[str]]:

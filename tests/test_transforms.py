@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from vgg.pictures import Picture
-from vgg.transforms import (
-    COLOUR_SHIFT_DEVIATION,
-    PHASE,
-    Colours,
-    rescale,
-    rescaled_size,
-    rescaled_window,
-    training_crop,
-)
+from vgg.data.colours import COLOUR_SHIFT_DEVIATION, Colours
+from vgg.data.encoded_image import Picture
+from vgg.data.transforms import PHASE, rescale, rescaled_size, rescaled_window, training_crop
 
 lengths = st.integers(1, 90)
 

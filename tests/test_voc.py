@@ -7,9 +7,9 @@ import pytest
 from conftest import annotation, composed
 from PIL import Image
 
-from vgg import voc
-from vgg.config import UserError
-from vgg.images import listing
+from vgg.core.errors import UserError
+from vgg.data import voc
+from vgg.data.datasets import listing
 
 
 def test_images_have_a_label_for_each_class(voc_tree):

@@ -14,13 +14,19 @@ import pytest
 from conftest import TINY, composed, environment, evaluation, last, run, transfer
 from PIL import Image
 
-from vgg import curves, dashboard, lines, posteriors, results, tracking, training
-from vgg.callbacks import Checkpoints, Interrupted
-from vgg.config import REPOSITORY, UserError
-from vgg.data import ImageData, TrainingCrops
-from vgg.images import evaluated_images, listing
-from vgg.records import Evaluation, Localisation, packed_bits
-from vgg.runs import Run
+from vgg.core.errors import UserError
+from vgg.core.paths import REPOSITORY
+from vgg.data.crops import TrainingCrops
+from vgg.data.datamodule import ImageData
+from vgg.data.datasets import listing
+from vgg.evaluation import arrays, lines, posteriors
+from vgg.evaluation.images import evaluated_images
+from vgg.evaluation.records import Evaluation, Localisation, packed_bits
+from vgg.report import wandb_dashboard, wandb_evaluations
+from vgg.runs.run import Run
+from vgg.training import fit as training_fit
+from vgg.training import wandb_logger
+from vgg.training.checkpoints import Checkpoints, Interrupted
 
 A_JITTER = ("model=A", "train_scale=jitter", "chain=false", "trainer.workers=0", "data.epochs=3", *TINY)
 OF_ALL = [field.name for field in fields(Evaluation)]
@@ -54,7 +60,7 @@ def configuration(found: list[dict]) -> dict:
 def quiet():
     """W&B as the processes of train.py have it, in this one."""
     with pytest.MonkeyPatch.context() as patch:
-        for key, value in {**tracking.QUIET_WANDB, "WANDB_MODE": "offline", "WANDB_CONSOLE": "off"}.items():
+        for key, value in {**wandb_evaluations.QUIET_WANDB, "WANDB_MODE": "offline", "WANDB_CONSOLE": "off"}.items():
             patch.setenv(key, value)
         import wandb
 
@@ -73,9 +79,9 @@ def fitted(folder: Path, scenes: Path, logger: str, interrupted: bool = False) -
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Checkpoints, "asked_to_stop", lambda self, trainer: trainer.current_epoch and signal.SIGTERM)
             with pytest.raises(Interrupted):
-                training.fit(made)
+                training_fit.fit(made)
         wandb.finish()
-    training.fit(made)
+    training_fit.fit(made)
     wandb.finish()
     return made
 
@@ -135,8 +141,8 @@ def test_the_first_training_crops_are_shown_once_with_their_scales(parts, resume
     crops = TrainingCrops(data.train, resumed.config())
     (files,) = (resumed.folder / "wandb").glob("offline-run-*/files/media")
     order = np.random.default_rng([1, 0]).permutation(len(data.train))
-    assert shown[0]["training_crops.count"] == curves.EXAMPLES
-    for place, index in enumerate(order[: curves.EXAMPLES]):
+    assert shown[0]["training_crops.count"] == wandb_logger.EXAMPLES
+    for place, index in enumerate(order[: wandb_logger.EXAMPLES]):
         crop, label, *_, scale = crops.drawn(0, int(index))
         assert 256 <= scale <= 512
         assert shown[0]["training_crops.captions"][place] == f"{data.train.classes[label]}, S = {scale}"
@@ -159,7 +165,7 @@ def evaluate(resumed, scenes) -> tuple[Path, list[str]]:
     where = (f"dirs.runs={folder}/runs", f"dirs.cache={folder}/cache/vgg")
     cfg = composed(*options, *where, evaluate=True)
     images = evaluated_images(cfg, tuple(resumed.record()["classes"]))
-    for array in results.arrays_of(cfg, resumed, images):
+    for array in arrays.arrays_of(cfg, resumed, images):
         rows = np.random.default_rng(0).random((len(images), 10), dtype=np.float32)
         posteriors.save(array.path, rows, np.ones(len(images), dtype=bool))
     return folder, options
@@ -176,7 +182,7 @@ def test_an_evaluation_is_a_run_of_its_own_and_its_printed_output_is_clean(evalu
     line = last(folder / "runs/scenes/results.jsonl")
     started, config = only(found, "run")[0], configuration(found)
     assert (started["job_type"], started["run_group"]) == ("evaluate", "scenes")
-    assert started["run_id"] == tracking.evaluation_id(line)
+    assert started["run_id"] == wandb_evaluations.evaluation_id(line)
     assert (config["model"]["name"], config["train_scale"]["name"], config["seed"]) == ("A", "jitter", 1)
     assert (config["cell"], config["method"], config["q"]) == ("A-jitter", "dense", [[384]])
     assert config["weights_sha256"] == [resumed.record()["weights_sha256"]]
@@ -194,23 +200,23 @@ def test_a_command_with_bytes_that_are_no_utf8_is_kept_as_text(quiet, resumed, s
     line = evaluation(command=origin["command"], data="scenes")
     lines.append(cfg, line)
     assert last(tmp_path / "scenes/results.jsonl").command == r"python evaluate.py data.root=caf\xe9"
-    tracking.log_evaluation(cfg, line)
+    wandb_evaluations.log_evaluation(cfg, line)
     assert len(records(tmp_path / "scenes/wandb")) == 1
     assert sys.argv[1] == "data.root=caf\udce9"
 
 
 def test_disabled_logs_no_evaluation(tmp_path):
-    tracking.log_evaluation(composed("logger=csv", f"dirs.runs={tmp_path}", evaluate=True), evaluation())
+    wandb_evaluations.log_evaluation(composed("logger=csv", f"dirs.runs={tmp_path}", evaluate=True), evaluation())
     assert not list(tmp_path.iterdir())
 
 
 def test_the_same_evaluation_has_the_same_id_and_the_papers_row_beside_it():
     ours = evaluation(skipped=0)
-    assert tracking.evaluation_id(ours) == tracking.evaluation_id(replace(ours, top1=21.0))
-    assert tracking.evaluation_id(ours) != tracking.evaluation_id(replace(ours, q=((384,),)))
-    kept = tracking.summary(ours)
+    assert wandb_evaluations.evaluation_id(ours) == wandb_evaluations.evaluation_id(replace(ours, top1=21.0))
+    assert wandb_evaluations.evaluation_id(ours) != wandb_evaluations.evaluation_id(replace(ours, q=((384,),)))
+    kept = wandb_evaluations.summary(ours)
     assert (kept["top1"], kept["paper_top1"], kept["paper_place"]) == (20.0, 24.4, "Table 5")
-    assert "paper_top1" not in tracking.summary(replace(ours, q=((384,),)))
+    assert "paper_top1" not in wandb_evaluations.summary(replace(ours, q=((384,),)))
 
 
 def test_boxes_and_transfers_are_runs_with_their_own_measures():
@@ -221,19 +227,23 @@ def test_boxes_and_transfers_are_runs_with_their_own_measures():
         **{"error_interval": (29.0, 37.0), "error_correct": packed_bits(np.arange(597) < 400)},
         **{"class_error": 34.0, "mean_iou": 0.6, "constant_box_error": 70.0},
     )
-    assert tracking.protocol(boxes) == "localisation_ground_truth"
-    assert tracking.errors(boxes) == {"localisation_ground_truth/error": boxes.error}
-    assert tracking.title(boxes) == f"{boxes.runs[0]}, the true class, central crop, Q = 256"
-    kept = tracking.summary(boxes)
+    assert wandb_evaluations.protocol(boxes) == "localisation_ground_truth"
+    assert wandb_evaluations.errors(boxes) == {"localisation_ground_truth/error": boxes.error}
+    assert wandb_evaluations.title(boxes) == f"{boxes.runs[0]}, the true class, central crop, Q = 256"
+    kept = wandb_evaluations.summary(boxes)
     assert [kept["error_low"], kept["error_high"]] == list(boxes.error_interval)
     assert kept["constant_box_error"] == boxes.constant_box_error
     carried = transfer(recall=(50.0, 60.0))
-    assert tracking.errors(carried) == {"transfer_classes/mean": carried.mean}
-    assert tracking.summary(carried)["recall"] == carried.recall
-    assert "SVM on fc7, Q = 256, 384, 512 stacked: imagenette → caltech20, 30 a class" in tracking.title(carried)
-    config = tracking.settings(carried)
+    assert wandb_evaluations.errors(carried) == {"transfer_classes/mean": carried.mean}
+    assert wandb_evaluations.summary(carried)["recall"] == carried.recall
+    assert "SVM on fc7, Q = 256, 384, 512 stacked: imagenette → caltech20, 30 a class" in wandb_evaluations.title(
+        carried
+    )
+    config = wandb_evaluations.settings(carried)
     assert (config["model"]["name"], config["features"], config["train"]) == ("D", "fc7", 30)
-    assert tracking.evaluation_id(carried) != tracking.evaluation_id(replace(carried, combine="average"))
+    assert wandb_evaluations.evaluation_id(carried) != wandb_evaluations.evaluation_id(
+        replace(carried, combine="average")
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,7 @@ def test_boxes_and_transfers_are_runs_with_their_own_measures():
     ],
 )
 def test_errors_are_named_by_the_protocol(change, name):
-    assert tracking.protocol(evaluation(**change)) == name
+    assert wandb_evaluations.protocol(evaluation(**change)) == name
 
 
 def test_groups_are_the_nets_scales_and_cells_without_their_seeds():
@@ -260,18 +270,18 @@ def test_groups_are_the_nets_scales_and_cells_without_their_seeds():
         seed=[2, 2],
         q=[[256, 384, 512]] * 2,
     )
-    config = tracking.settings(two)
+    config = wandb_evaluations.settings(two)
     assert (config["model"]["name"], config["train_scale"]["name"], config["seed"]) == ("D + E", "jitter", 2)
     assert config["cell"] == "D-jitter + E-jitter"
-    assert "depth" not in tracking.errors(replace(two, q=((256,), (384,))))
-    assert tracking.errors(evaluation(views=["dense"], q=[[256]]))["dense_over_q/top1"] == 20.0
+    assert "depth" not in wandb_evaluations.errors(replace(two, q=((256,), (384,))))
+    assert wandb_evaluations.errors(evaluation(views=["dense"], q=[[256]]))["dense_over_q/top1"] == 20.0
 
 
 @pytest.mark.parametrize(
     ("cell", "layers"), [("D-jitter-seed2", 16), ("E-jitter", 19), ("A-LRN-jitter", None), ("D-jitter-noA", None)]
 )
 def test_only_nets_a_to_e_are_points_of_the_curve_over_depth(cell, layers):
-    assert tracking.errors(evaluation(cells=[cell])).get("depth") == layers
+    assert wandb_evaluations.errors(evaluation(cells=[cell])).get("depth") == layers
 
 
 def test_where_wandb_fails_the_result_is_kept_and_one_line_says_so(resumed, scenes, tmp_path, monkeypatch, quiet):
@@ -280,8 +290,8 @@ def test_where_wandb_fails_the_result_is_kept_and_one_line_says_so(resumed, scen
 
     monkeypatch.setattr(quiet, "init", fail)
     with pytest.raises(UserError, match=r"results\.jsonl, but W&B failed \(no server\)"):
-        tracking.log_evaluation(composed(evaluate=True), evaluation(skipped=0))
-    made = curves.Curves.of(composed(*A_JITTER, f"data.root={scenes}"), resumed)
+        wandb_evaluations.log_evaluation(composed(evaluate=True), evaluation(skipped=0))
+    made = wandb_logger.Curves.of(composed(*A_JITTER, f"data.root={scenes}"), resumed)
     with pytest.raises(UserError, match="logger=offline"):
         _ = made.experiment
 
@@ -327,7 +337,7 @@ def test_online_the_weights_are_an_artifact_made_from_the_parents(resumed, quiet
         weights=resumed.weights,
         record=lambda: record | {"parent": "scenes/A-256-seed2", "parent_sha256": "0123456789abcdef"},
     )
-    logger = curves.Curves(project="vgg", experiment=known)
+    logger = wandb_logger.Curves(project="vgg", experiment=known)
     logger.keep_weights(child)
     used, (artifact, aliases) = calls
     assert used == "scenes-A-256-seed2:0123456789ab"
@@ -352,11 +362,11 @@ def test_every_panel_is_about_something_that_is_logged(parts):
     asked = [
         (views, q) for views in (["dense"], ["multicrop"], ["dense", "multicrop"]) for q in ([384], [256, 384, 512])
     ]
-    logged = {key for views, q in asked for key in tracking.errors(evaluation(views=views, q=[q]))}
+    logged = {key for views, q in asked for key in wandb_evaluations.errors(evaluation(views=views, q=[q]))}
     logged |= {
         key.removesuffix(".captions") for found in parts for row in only(found, "history") for key in row["item"]
     }
-    for each in dashboard.comparisons():
+    for each in wandb_dashboard.comparisons():
         for panel in each.panels:
             shown = {*vars(panel).get("y", []), *vars(panel).get("metrics", []), *vars(panel).get("media_keys", [])}
             assert shown <= logged

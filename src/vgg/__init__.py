@@ -12,7 +12,7 @@ except ImportError:
     raise SystemExit("error: Windows has no file locks as vgg needs them: install and run it in WSL") from None
 
 if TYPE_CHECKING:
-    from vgg.prediction import load
+    from vgg.prediction.predictor import load
 
 __all__ = ["load"]
 
@@ -20,7 +20,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """`vgg.load`, imported at its first use: `import vgg` alone imports no torch."""
     if name == "load":
-        from vgg.prediction import load
+        from vgg.prediction.predictor import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

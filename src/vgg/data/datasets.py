@@ -1,0 +1,76 @@
+"""Which images a data option names."""
+
+import tarfile
+from pathlib import Path
+
+from vgg.core.config import Data
+from vgg.core.errors import UserError, require
+from vgg.core.files import alone, write_whole_folder
+from vgg.data import digits
+from vgg.data.listing import Listing, list_folder
+
+
+def download_imagenette(root: Path) -> None:
+    """Fetch torchvision's Imagenette archive, check its MD5, unpack it to `root`: whole or not at all.
+
+    Of several processes one does that, the others wait for it.
+    """
+    from torchvision.datasets import Imagenette
+    from torchvision.datasets.utils import download_url
+
+    url, md5 = Imagenette._ARCHIVES["160px"]
+    archive = root.parent / Path(url).name
+    with alone(root):
+        if root.is_dir():
+            return
+        try:
+            download_url(url, root.parent, md5=md5)
+        except (OSError, RuntimeError) as error:  # no network; another file than expected
+            raise UserError(f"could not fetch {url}: {error}") from error
+        with write_whole_folder(root) as folder, tarfile.open(archive) as tar:
+            for member in tar:
+                member.name = member.name.partition("/")[2]  # without the archive's own top folder
+                if member.name:
+                    tar.extract(member, folder, filter="data")
+        archive.unlink()
+
+
+def data_root(data: Data, cache: Path) -> Path:
+    """The folder with train/ and val/ of this data option; written or downloaded first where that was asked for."""
+    if data.form == "digits":
+        root = Path(data.root) if data.root else digits.folder(cache)
+        if not root.is_dir():
+            digits.write(root)
+        return root
+    if data.form == "imagenette" and not data.root:
+        root = cache / "imagenette2-160"
+        if data.download and not root.is_dir():
+            download_imagenette(root)
+        require(
+            root.is_dir(),
+            f"Imagenette is not in {root}: add data.download=true to fetch it (94 MB), or data.root=FOLDER",
+        )
+        return root
+    require(bool(data.root), f"data={data.form} needs the folder that holds train/ and val/: data.root=/path/to/it")
+    return Path(data.root)
+
+
+def listing(data: Data, cache: Path, split: str) -> Listing:
+    """The images of split "train" or "val"; classes are the sorted folder names, for ImageNet the synset ids."""
+    root = data_root(data, cache)
+    if data.form == "imagenet":
+        from vgg.data.imagenet import layouts  # which imports this module
+
+        found = layouts.find(root, split, cache, data.val).images
+    elif data.form == "voc":
+        from vgg.data import voc  # which imports this module
+
+        found = voc.per_class(root, split)
+    else:
+        found = list_folder(Path(data.val) if split == "val" and data.val else root / split)
+    if data.classes is not None:
+        require(
+            len(found.classes) == data.classes,
+            f"{found.root} has {len(found.classes)} classes, data.classes says {data.classes}",
+        )
+    return found

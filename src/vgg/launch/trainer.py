@@ -1,0 +1,50 @@
+"""Lightning's trainer of a configuration."""
+
+import logging
+import sys
+import warnings
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from vgg.core.config import Trainer
+from vgg.core.errors import UserError, require
+
+
+def quiet() -> None:
+    """Leave out what Lightning says to everybody: adverts, devices it did not find, advice on workers.
+
+    Called after Lightning is imported, which sets its logger's level.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils._pytree")
+
+
+def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
+    """The Lightning trainer for these devices; training and evaluation share it."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # 32-true is float32, no less
+    several = how.strategy == "ddp" or how.devices != 1 or how.num_nodes > 1
+    try:
+        trainer = pl.Trainer(
+            accelerator=how.accelerator,
+            devices=how.devices,
+            num_nodes=how.num_nodes,
+            # Broadcast at every forward pass, buffers would set ranks with unequal numbers of validation batches
+            # waiting for one another. The mean never changes, and statistics of batches are averaged at validations.
+            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+            precision=how.precision,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            **more,
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"trainer.accelerator={how.accelerator}: {error}") from error
+    require(
+        trainer.precision == how.precision,
+        f"trainer.precision={how.precision}: this device has no such thing, on a CPU take {trainer.precision}",
+    )
+    return trainer

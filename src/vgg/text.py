@@ -1,9 +1,0 @@
-"""Quantities in words."""
-
-
-def duration(seconds: float) -> str:
-    """As a person says it: 40 s, 12 min, 5.3 h, 17.2 days."""
-    for size, unit in ((86_400, "days"), (3_600, "h")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
