@@ -21,7 +21,8 @@ from torchvision.transforms.functional import pil_to_tensor, resize
 from vgg.data.listing import Listing
 from vgg.evaluation.scoring import Scoring, WholeImages, batches, collate, sizes
 from vgg.evaluation.views import windows
-from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.launch.processes import quiet
+from vgg.launch.trainer import lightning_trainer
 from vgg.nets import initialisation
 from vgg.nets.vgg import VGG
 

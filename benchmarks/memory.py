@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from vgg.data.listing import Listing
 from vgg.evaluation.scoring import Scoring, WholeImages, batches, collate, sizes
-from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.launch.processes import quiet
+from vgg.launch.trainer import lightning_trainer
 from vgg.nets.vgg import VGG
 
 IMAGES, CLASSES, Q, BATCH = 50_000, 1000, 64, 16

@@ -21,7 +21,8 @@ from vgg.core.config import TrainConfig
 from vgg.core.scales import PAPER_CROP, real_pixels
 from vgg.data.colours import Colours
 from vgg.data.transforms import channels_last
-from vgg.launch.trainer import lightning_trainer, quiet
+from vgg.launch.processes import quiet
+from vgg.launch.trainer import lightning_trainer
 from vgg.nets import initialisation
 from vgg.nets.vgg import VGG
 from vgg.runs import weights

@@ -18,7 +18,7 @@ from torch.nn import functional
 from vgg.core.catalogue import FC6_WINDOWS, LIBRARY, MODELS, SMALLEST_SCALE
 from vgg.core.errors import UserError
 from vgg.core.scales import SCALES, real_pixels
-from vgg.evaluation import arrays, display
+from vgg.evaluation import arrays
 from vgg.evaluation.selection import Origins
 from vgg.evaluation.views import posteriors
 from vgg.nets import pretrained
@@ -28,7 +28,7 @@ from vgg.nets.factory import make
 from vgg.nets.initialisation import draw
 from vgg.report import chart_data, tables
 from vgg.report.parts import Lacking
-from vgg.runs import plan
+from vgg.runs import plan, weights
 from vgg.runs.run import Run
 from vgg.training import fit as training_fit
 from vgg.training.checkpoints import Checkpoints, Interrupted, Steps
@@ -365,8 +365,8 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
 
 def test_the_table_has_the_best_of_each_net_beside_the_published_and_its_command(runs):
     vgg = evaluation(command="python evaluate.py eval=fused")
-    parameters, multiply_adds = display.size(composed("model=resnet18", "data.scale=0.25", "data.width=1"), 10)
-    sizes = {"parameters": [parameters], "multiply_adds": [multiply_adds]}
+    net = weights.build(composed("model=resnet18", "data.scale=0.25", "data.width=1"), 10)
+    sizes = {key: [value] for key, value in weights.size(net).items()}
     alone = {"views": ["center"], "q": [[256]], "scale": [0.25], "width": [1.0], **sizes}
     cells = [("resnet18-256", 30.0), ("resnet18-256-seed2", 32.0), ("resnet18-384", 40.0), ("lenet5-256", 60.0)]
     others = [

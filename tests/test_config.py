@@ -160,7 +160,7 @@ def test_a_tag_is_free_text_that_file_names_can_hold():
 
 
 def test_reading_a_configuration_needs_no_torch():
-    code = "import sys, vgg.config; print('torch' in sys.modules, 'hydra' in sys.modules)"
+    code = "import sys, vgg.core.config; print('torch' in sys.modules, 'hydra' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False False\n"
 
 

@@ -157,5 +157,5 @@ def test_a_net_is_trained_from_the_archives(ilsvrc, tmp_path):
     )
     assert output.count("reading the headers of") == 2
     assert re.search(
-        r"imagenet/A-256-classes3-scale0.125-width0.0625-batch6-epochs1 is finished: top-1 error \d", output
+        r"imagenet/A-256-classes3-scale0.125-width0.0625-batch6-epochs1 is finished in .*: top-1 error \d", output
     )

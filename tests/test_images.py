@@ -129,7 +129,7 @@ def served(root, tmp_path, monkeypatch):
             monkeypatch.setattr(Imagenette, "_ARCHIVES", {"160px": (url, md5)})
 
         published(hashlib.md5(archive.read_bytes()).hexdigest())
-        pretrained.fetched = server.fetched
+        published.fetched = server.fetched
         yield published
         server.shutdown()
 
@@ -186,5 +186,5 @@ def test_the_content_sum_is_of_every_byte_and_of_nothing_else(root, tmp_path_fac
     images.path(5).write_bytes(changed)
     assert list_folder(root).content != images.content
     assert list_folder(root).sha256 == images.sha256
-    monkeypatch.setattr("vgg.images.CONTENT_SAMPLE", 0)
+    monkeypatch.setattr("vgg.data.listing.CONTENT_SAMPLE", 0)
     assert list_folder(root).content == list_folder(elsewhere).content

@@ -127,7 +127,8 @@ def test_names_that_are_no_utf8_are_listed_printed_and_kept_in_json(root):
     assert len(images.sha256) == 64
     assert json.loads(json.dumps(str(images.path(12)))) == str(path)
     program = (
-        "import os, sys; from pathlib import Path; from vgg.images import *; from vgg.process import print_any_name\n"
+        "import os, sys; from pathlib import Path; from vgg.data.listing import *\n"
+        "from vgg.launch.processes import print_any_name\n"
         "print_any_name(); images = list_folder(Path(sys.argv[1])); print(images.path(12), images.classes)\n"
         "refuse_unreadable(images, [12], skip=True)"
     )
@@ -491,7 +492,8 @@ def test_a_long_tmpdir_hangs_no_decoding_process(tmp_path):
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     program = (
-        "import torch; from vgg.process import short_temporary_folder; from vgg.data import Loader, end_workers\n"
+        "import torch; from vgg.launch.processes import short_temporary_folder\n"
+        "from vgg.data.workers import Loader, end_workers\n"
         "short_temporary_folder(); Loader.PATIENCE = 10\n"
         "print(sum(len(batch) for batch in Loader(torch.zeros(6, 3), num_workers=1, batch_size=2))); end_workers()"
     )

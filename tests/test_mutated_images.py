@@ -248,7 +248,7 @@ def test_nothing_is_printed_about_files_with_damaged_exif(tmp_path):
             data[position] = int(rng.integers(256))
         (tmp_path / f"{number}.jpg").write_bytes(data)
     program = (
-        "import sys, vgg.pictures\nfor path in sys.argv[1:]: vgg.pictures.Picture(open(path, 'rb').read()).pixels()"
+        "import sys, vgg.data.encoded_image as e\nfor path in sys.argv[1:]: e.Picture(open(path, 'rb').read()).pixels()"
     )
     paths = [str(path) for path in tmp_path.iterdir()]
     done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True)

@@ -215,11 +215,11 @@ def test_everything_that_changes_the_weights_is_identity_and_told_by_the_name(ov
     cell = without_seed(run_name(composed(override)).partition("/")[2])
     if override == "trainer.precision=bf16-mixed":  # which result lines carry beside the name
         assert cell == "D-jitter"
-    elif plan.CELL.fullmatch(cell):
+    elif cells.CELL.fullmatch(cell):
         assert run_name(cells.cell_config(composed(), cell)) == f"digits/{cell}"
         assert identity(cells.cell_config(composed(), cell)) | {"seed": 0} == identity(composed(override)) | {"seed": 0}
     else:
-        assert plan.CELL.match(cell)[0] == "D-jitter"
+        assert cells.CELL.match(cell)[0] == "D-jitter"
 
 
 def test_same_name_with_another_identity_is_refused_naming_the_key(tmp_path):

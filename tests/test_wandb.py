@@ -22,6 +22,7 @@ from vgg.data.datasets import listing
 from vgg.evaluation import arrays, lines, posteriors
 from vgg.evaluation.images import evaluated_images
 from vgg.evaluation.records import Evaluation, Localisation, packed_bits
+from vgg.launch.processes import QUIET_WANDB
 from vgg.report import wandb_dashboard, wandb_evaluations
 from vgg.runs.run import Run
 from vgg.training import fit as training_fit
@@ -60,7 +61,7 @@ def configuration(found: list[dict]) -> dict:
 def quiet():
     """W&B as the processes of train.py have it, in this one."""
     with pytest.MonkeyPatch.context() as patch:
-        for key, value in {**wandb_evaluations.QUIET_WANDB, "WANDB_MODE": "offline", "WANDB_CONSOLE": "off"}.items():
+        for key, value in {**QUIET_WANDB, "WANDB_MODE": "offline", "WANDB_CONSOLE": "off"}.items():
             patch.setenv(key, value)
         import wandb
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from vgg.core.errors import UserError
 from vgg.core.paths import cache, expanded
-from vgg.launch.processes import end_at_sigterm, mistake, print_any_name, short_temporary_folder, until_closed
-from vgg.launch.trainer import quiet
+from vgg.launch.processes import end_at_sigterm, mistake, print_any_name, quiet, short_temporary_folder, until_closed
 
 if TYPE_CHECKING:
     from vgg.evaluation.selection import Origins

@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import io
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -163,3 +165,12 @@ def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...]
     if status and received:
         raise SystemExit(128 + received[0])
     return status
+
+
+def quiet() -> None:
+    """Leave out what Lightning says to everybody: adverts, devices it did not find, advice on workers.
+
+    Called after Lightning is imported, which sets its logger's level.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils._pytree")

@@ -1,8 +1,6 @@
 """Lightning's trainer of a configuration."""
 
-import logging
 import sys
-import warnings
 
 import pytorch_lightning as pl
 import torch
@@ -11,15 +9,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from vgg.core.config import Trainer
 from vgg.core.errors import UserError, require
-
-
-def quiet() -> None:
-    """Leave out what Lightning says to everybody: adverts, devices it did not find, advice on workers.
-
-    Called after Lightning is imported, which sets its logger's level.
-    """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils._pytree")
 
 
 def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
