@@ -24,6 +24,7 @@ def finished(folder, *names) -> list[bool]:
     return [Run.named(f"scenes/{name}{REST}", folder / "runs").finished for name in names]
 
 
+@pytest.mark.long
 def test_parallel_cells_train_their_ancestor_once_and_failures_are_named_at_the_end(scenes, tmp_path):
     """C and D start from A. The width of the second and fourth job is none."""
     sweep = ("model=C,D", "data.width=0.03125,9", f"data.root={scenes}", *JOBLIB)

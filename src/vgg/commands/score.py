@@ -10,13 +10,13 @@ from vgg.appendix.transfer.samples import described_images
 from vgg.core.compose import typed
 from vgg.core.config import EvaluateConfig
 from vgg.core.scales import real_pixels
-from vgg.core.software import device_name, versions
+from vgg.core.software import versions
 from vgg.data.workers import Loader, decoding_workers
 from vgg.evaluation import posteriors
 from vgg.evaluation.images import evaluated_images
 from vgg.evaluation.scoring import Scoring, WholeImages, batches, collate, sizes
 from vgg.launch.ranks import together
-from vgg.launch.trainer import lightning_trainer
+from vgg.launch.trainer import device_name, lightning_trainer
 from vgg.nets import initialisation
 from vgg.runs import weights
 from vgg.runs.run import Run

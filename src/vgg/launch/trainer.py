@@ -37,3 +37,10 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
         f"trainer.precision={how.precision}: this device has no such thing, on a CPU take {trainer.precision}",
     )
     return trainer
+
+
+def device_name(device: torch.device) -> str:
+    """`NVIDIA H100 80GB HBM3`; `cpu (AVX2)`, with the instructions that PyTorch uses; another one's kind."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type

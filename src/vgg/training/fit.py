@@ -9,10 +9,10 @@ from pytorch_lightning.loggers import CSVLogger
 
 from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError, require
-from vgg.core.software import commit, device_name, versions
+from vgg.core.software import commit, versions
 from vgg.data.datamodule import ImageData
 from vgg.launch.ranks import together
-from vgg.launch.trainer import lightning_trainer
+from vgg.launch.trainer import device_name, lightning_trainer
 from vgg.nets import initialisation, state_dicts
 from vgg.nets.base import Network
 from vgg.runs import weights
