@@ -2,7 +2,7 @@
 
 OF_TABLE_1 = ("A", "A-LRN", "B", "C", "D", "E", "B-5x5")  # its columns, and section 4.1's shallow net
 
-OURS = ("lenet5", "alexnet", "alexnet-towers", "zfnet")  # the networks around it that src/vgg/around.py has
+OURS = ("lenet5", "alexnet", "alexnet-towers", "zfnet")  # written out here
 
 LIBRARY = {  # and those that a library has, which is also who publishes weights of them
     **dict.fromkeys(("googlenet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), "torchvision"),

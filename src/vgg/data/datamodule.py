@@ -1,4 +1,4 @@
-"""The LightningDataModule: training crops at random scales, whole batches in a seeded order, validation crops."""
+"""The LightningDataModule of one run's training and validation images."""
 
 from pathlib import Path
 from typing import Any

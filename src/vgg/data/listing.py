@@ -1,4 +1,4 @@
-"""Section 4's data: which images there are, in which order, with which labels, and their colour statistics."""
+"""Which images there are in class folders, in which order, with which labels."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Section 3.1: rescale and crop in one resampling, mirror, RGB colour shift."""
+"""Section 3.1: rescale and crop in one resampling, mirror."""
 
 import math
 

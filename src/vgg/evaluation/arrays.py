@@ -1,8 +1,4 @@
-"""An evaluation: from the runs and views asked for to errors, printed beside the paper's row and kept as a line.
-
-runs/<data>/results.jsonl holds every evaluation made here; results/ holds the paper's rows and curated ones of ours.
-Appendix B's evaluations are in transfer.py, and share the arrays and what is said of a line's origin.
-"""
+"""The arrays of posteriors and descriptors that an evaluation averages, computed where they are missing."""
 
 import tempfile
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""An evaluation's line: what was done, with which code and data, and who was right where; as it is made and printed."""
+"""An evaluation as it is printed: errors with their intervals, beside the paper's row."""
 
 from vgg.core.catalogue import OF_TABLE_1
 from vgg.core.scales import score_map_side

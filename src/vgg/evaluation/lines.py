@@ -1,4 +1,7 @@
-"""An evaluation's line: errors, and with which nets, images, command, code and versions it was made."""
+"""An evaluation's line: errors, and with which nets, images, command, code and versions it was made.
+
+runs/<data>/results.jsonl holds every evaluation made here; results/ holds the paper's rows and curated ones of ours.
+"""
 
 import sys
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What is kept of an evaluation, a line of JSON, and the paper's rows: record classes, read and written here alone."""
+"""What is kept of an evaluation, a line of JSON: record classes, read and written here alone."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Compute missing arrays of posteriors or descriptors: `python -m vgg score REQUEST`, in a process of its own."""
+"""Scoring images with one net: batches of one rescaled shape, and a LightningModule that keeps the rows."""
 
 import contextlib
 from collections import defaultdict

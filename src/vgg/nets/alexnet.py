@@ -1,7 +1,4 @@
-"""The networks around it: those of the paper's Table 7 and their successors, each with what `Network` asks of a net.
-
-LeNet-5, AlexNet and ZFNet are written here as their publications have them, the others are torchvision's and timm's.
-"""
+"""AlexNet (Krizhevsky et al. 2012) and ZFNet (Zeiler & Fergus 2013), as their publications have them."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

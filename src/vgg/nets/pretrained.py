@@ -1,4 +1,4 @@
-"""Published weights as finished runs, `torchvision/D` and `caffe/D`: the libraries', and the authors' own from Caffe.
+"""Published weights as tensors of a net here: torchvision's, timm's, and the authors' own from Caffe.
 
 A published net keeps its own mean; a standard deviation and BGR order are folded into the first convolution, so that
 every net takes RGB 0..255 minus its mean. Folding the mean too would be wrong at the zero-padded border.

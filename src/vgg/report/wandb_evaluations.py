@@ -1,7 +1,4 @@
-"""Weights & Biases: what runs are called there, and every evaluation as a run of its own beside the training runs.
-
-Nothing here needs a network unless logger.wandb is online. The curves of training are in curves.py.
-"""
+"""Weights & Biases: every evaluation as a run of its own beside the training runs."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""The names of the grid's cells, and which evaluations are the paper's: one cell, one seed, nothing else changed."""
+"""The names of the grid's cells, and the configuration of a cell."""
 
 import re
 from dataclasses import replace

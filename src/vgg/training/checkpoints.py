@@ -1,4 +1,4 @@
-"""What happens around the steps of section 3.1: plateau, finite loss, checkpoints and signals, a line an epoch."""
+"""Checkpoints that are whole or not there, the signals that ask for one, and losses that are finite."""
 
 import math
 import signal

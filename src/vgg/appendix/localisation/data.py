@@ -1,8 +1,4 @@
-"""Appendix A: boxes as a net sees them, crops that show an object, and the training of a box predictor.
-
-A box of an image is (x0, y0, x1, y1) in parts of its width and height; as the net's target and output it is (centre x,
-centre y, width, height) relative to the window that the net looks at: the training crop, or a cell's.
-"""
+"""Appendix A's crops that show an object, and the LightningDataModule of images that have boxes."""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""Boxes and windows: coordinates, overlaps, the boxes of classes (appendix A)."""
+"""Boxes and windows: coordinates, overlaps, the boxes of classes (appendix A).
+
+A box of an image is (x0, y0, x1, y1) in parts of its width and height; as the net's target and output it is (centre x,
+centre y, width, height) relative to the window that the net looks at: the training crop, or a cell's.
+"""
 
 import torch
 from torch import Tensor
