@@ -1,5 +1,5 @@
 # make demo   build .venv, train net D with scale jitter along its lineage on the embedded data, evaluate it fused
-# make bench  PHOTOS=FOLDER: the figures of the README's table of speeds; takes half an hour, on a quiet machine
+# make bench  PHOTOS=FOLDER: the figures of docs/performance.md; takes half an hour, on a quiet machine
 # make test   lint and the tests of a contributor, in the same environment
 # make test-long   the others: kills, full disks, clusters, whole notebooks, damaged images by the thousand
 VENV := .venv

@@ -81,7 +81,7 @@ def test_decoding_processes_have_them_too(images):
 def test_by_itself_only_what_fits_is_kept_and_what_was_asked_for_is_refused_where_it_does_not(images, monkeypatch):
     need = keep(images, 64, "ram", workers=0).bytes
     for free, ranks, kept in ((4 * need, 1, True), (4 * need - 4, 1, False), (4 * need, 2, False)):
-        assert bool(keep(images, 64, "auto", 0, ranks, lambda: free).kept) == kept  # noqa: B023
+        assert bool(keep(images, 64, "auto", 0, ranks, lambda free=free: free).kept) == kept
     assert not keep(images, 64, "auto", 0, free=lambda: 4 * sum(images.sizes) - 4).kept
     assert not keep(images, 64, "none", 0).kept
     with pytest.raises(UserError, match=r"data\.cache=ram: .* take .* GB in memory.*data\.cache=none"):

@@ -7,7 +7,7 @@ weights; src/vgg/prediction.py says what else there is.
 from typing import TYPE_CHECKING, Any
 
 try:
-    import fcntl  # noqa: F401
+    import fcntl  # noqa: F401 - only whether it is there
 except ImportError:
     raise SystemExit("error: Windows has no file locks as vgg needs them: install and run it in WSL") from None
 

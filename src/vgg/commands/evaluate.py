@@ -10,8 +10,8 @@ from vgg.core.text import duration
 from vgg.evaluation.arrays import evaluated_runs, scales_for
 from vgg.evaluation.classification import evaluate, submit
 from vgg.evaluation.errors import method_name
-from vgg.runs import cells
-from vgg.runs import cells as runs_cells
+from vgg.report.wandb_evaluations import log_evaluation
+from vgg.runs.cells import cell_config, scale_of
 from vgg.runs.identity import run_name
 
 
@@ -21,7 +21,7 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
         return [cfg]
     single = replace(cfg, ablation=None)
     if not cfg.ablation.places:
-        return [replace(single, runs=[run_name(runs_cells.cell_config(single, cell))]) for cell in cfg.ablation.cells]
+        return [replace(single, runs=[run_name(cell_config(single, cell))]) for cell in cfg.ablation.cells]
     cells = set(cfg.ablation.cells)
     rows = [row for row in paper_rows() if row.place in cfg.ablation.places and cells.issuperset(row.runs)]
     distinct = {(row.runs, getattr(row, "views", None), getattr(row, "protocol", None), row.q): row for row in rows}
@@ -30,7 +30,7 @@ def evaluations(cfg: EvaluateConfig) -> list[EvaluateConfig]:
 
 def row_config(cfg: EvaluateConfig, row: ErrorRow | BoxRow) -> EvaluateConfig:
     """The evaluation of a row of Tables 3 to 6, or 8 and 9, with nets of ours."""
-    named = replace(cfg, runs=[run_name(cells.cell_config(cfg, cell)) for cell in row.runs])
+    named = replace(cfg, runs=[run_name(cell_config(cfg, cell)) for cell in row.runs])
     if isinstance(row, BoxRow):
         how = replace(cfg.box_evaluation, protocol=row.protocol, q=[list(q) for q in row.q])
         return replace(named, task="localisation", box_evaluation=how)
@@ -43,13 +43,11 @@ def row_config(cfg: EvaluateConfig, row: ErrorRow | BoxRow) -> EvaluateConfig:
 
 def evaluate_all(cfg: EvaluateConfig) -> None:
     """Evaluate the run, the nets or the ablation that the configuration names; dry runs only say what is missing."""
-    from vgg.report.wandb_evaluations import log_evaluation  # which imports this module
-
     named = [key for key in ("runs", "ablation") if getattr(cfg, key) is not None]
     named += ["weights"] if cfg.weights.source is not None and cfg.runs is not None else []
     require(len(named) < 2, f"{'= and '.join(named)}= name nets in two ways: give one of them")
     if cfg.task == "transfer":
-        from vgg.appendix.transfer import evaluation as transfer_evaluation  # which imports this module
+        from vgg.appendix.transfer import evaluation as transfer_evaluation  # which imports scikit-learn
 
         if line := transfer_evaluation.evaluate(cfg):
             log_evaluation(cfg, line)
@@ -69,7 +67,7 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
             elif cfg.submission is not None:
                 submit(one)
             elif one.task == "localisation":
-                from vgg.appendix.localisation import evaluation as localisation_evaluation  # which imports this module
+                from vgg.appendix.localisation import evaluation as localisation_evaluation  # with torch
 
                 log_evaluation(one, localisation_evaluation.evaluate(one))
             else:
@@ -84,12 +82,12 @@ def evaluate_all(cfg: EvaluateConfig) -> None:
 
 def needed_disk(cfg: EvaluateConfig) -> str:
     """A dry run's line on the arrays of posteriors, which evaluations share."""
-    from vgg.runs.estimate import posterior_bytes  # which imports the listing of images
+    from vgg.runs.estimate import posterior_bytes  # which imports torch
 
     arrays = set()
     for one in evaluations(cfg):
         for name in one.runs or [run_name(one)]:
-            scale = cells.scale_of(name) or one.train_scale
+            scale = scale_of(name) or one.train_scale
             arrays |= {(name, view, q) for view in one.eval_method.views for q in scales_for(one, scale)}
     size = posterior_bytes(cfg)
     return f"{len(arrays)} arrays of posteriors of {size / 1e6:.1f} MB: {len(arrays) * size / 1e9:.2f} GB in the cache"

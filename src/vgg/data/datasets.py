@@ -6,7 +6,7 @@ from pathlib import Path
 from vgg.core.config import Data
 from vgg.core.errors import UserError, require
 from vgg.core.files import alone, write_whole_folder
-from vgg.data import digits
+from vgg.data import digits, voc
 from vgg.data.listing import Listing, list_folder
 
 
@@ -59,12 +59,10 @@ def listing(data: Data, cache: Path, split: str) -> Listing:
     """The images of split "train" or "val"; classes are the sorted folder names, for ImageNet the synset ids."""
     root = data_root(data, cache)
     if data.form == "imagenet":
-        from vgg.data.imagenet import layouts  # which imports this module
+        from vgg.data.imagenet import layouts  # which imports scipy
 
         found = layouts.find(root, split, cache, data.val).images
     elif data.form == "voc":
-        from vgg.data import voc  # which imports this module
-
         found = voc.per_class(root, split)
     else:
         found = list_folder(Path(data.val) if split == "val" and data.val else root / split)

@@ -58,8 +58,9 @@ def whole(picture: Picture, side: int | None) -> bool:
     if not picture.plain_jpeg:
         return True
     width, height = picture.size
-    fewest = 0 if side is None else DECODED * rescaled_size(picture.size, side)[0]
-    return width * height <= Image.MAX_IMAGE_PIXELS and (side is None or math.ceil(width / 2) < fewest)
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        return False
+    return side is None or math.ceil(width / 2) < DECODED * rescaled_size(picture.size, side)[0]
 
 
 def keep(

@@ -1,5 +1,5 @@
 """What the paper leaves open, from the evaluations made: the order of soft-max and average, rounding of the pools,
-the error over Q. `python -m vgg studies`; the commands that make the evaluations stand in the README.
+the error over Q. `python -m vgg studies`; the commands that make the evaluations stand in docs/evaluation.md.
 """
 
 from collections.abc import Sequence
