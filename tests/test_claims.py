@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from conftest import append, bits
 from conftest import evaluation as line
 from scipy.stats import binomtest, ttest_1samp, ttest_ind
@@ -389,6 +390,12 @@ def test_draws_are_told_by_the_lines():
     assert claim("4", [drawn("D-256", "std001", "std001"), drawn("C-256", "std001", "std001")]).verdict == "undecided"
     for tagged in (drawn("D-256-std001", "glorot", "glorot"), drawn("D-256-std001", "std001", "std001")):
         assert claim("11", [glorot, tagged]).verdict == "not run"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.number)
+def test_a_claims_ablation_trains_every_net_that_it_compares(claim):
+    cells = yaml.safe_load((REPOSITORY / "conf" / "ablation" / f"{claim.ablation}.yaml").read_bytes())["cells"]
+    assert {run for step in claim.steps for sides in step for side in sides for run in side.runs} <= set(cells)
 
 
 def test_the_papers_differences():

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vgg.commands.cli import parser
 from vgg.core.paths import REPOSITORY
-from vgg.report import option_reference
+from vgg.report import option_reference, results_page
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 START = r"python (?:(?:train|evaluate)\.py|-m vgg)\b"
@@ -70,3 +70,8 @@ def test_the_readme_names_every_page():
 def test_the_configurations_page_is_as_its_definitions():
     """Where it is not: python -m vgg options > docs/configuration.md"""
     assert (REPOSITORY / "docs" / "configuration.md").read_text() == option_reference.rendered()
+
+
+def test_the_results_page_is_as_the_committed_results():
+    """Where it is not: python -m vgg results > docs/results.md"""
+    assert (REPOSITORY / "docs" / "results.md").read_text() == results_page.rendered()

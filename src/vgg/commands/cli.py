@@ -100,6 +100,12 @@ def options(arguments: argparse.Namespace) -> None:
     print(rendered(), end="")
 
 
+def results(arguments: argparse.Namespace) -> None:
+    from vgg.report.results_page import rendered, short
+
+    print(short() + "\n" if arguments.short else rendered(), end="")
+
+
 def keep(arguments: argparse.Namespace) -> None:
     from vgg.evaluation.selection import keep
 
@@ -109,10 +115,10 @@ def keep(arguments: argparse.Namespace) -> None:
 
 def figure(arguments: argparse.Namespace) -> None:
     from vgg.core.paths import REPOSITORY
-    from vgg.report.errors_figure import errors
+    from vgg.report.errors_figure import shape
 
     path = arguments.output or REPOSITORY / "results" / f"{arguments.data}.svg"
-    errors(origins(arguments), path)
+    shape(origins(arguments), path)
     print(path)
 
 
@@ -191,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
             "what the paper leaves open: order of the soft-max, rounding of the pools, the error over Q",
         ),
         ("keep", keep, "copy the evaluations made here to results/, which git keeps"),
-        ("figure", figure, "draw the errors of Tables 3 to 6 as SVG"),
+        ("figure", figure, "draw the shape of section 4's results, the paper's above ours, as SVG"),
         ("report", report, "write one HTML page with everything: tables, claims, curves, what the nets saw and where"),
         ("dashboard", dashboard, "create or update the W&B workspace and report that compare configurations"),
     ):
@@ -215,6 +221,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--project", default="vgg", help="logger.project of the runs (default: vgg)")
     command = commands.add_parser("options", help="every key of train.py and evaluate.py as Markdown")
     command.set_defaults(call=options)
+    command = commands.add_parser("results", help="docs/results.md: the claims beside the repository's numbers")
+    command.add_argument("--short", action="store_true", help="the README's table: a row a claim")
+    command.set_defaults(call=results)
     command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
     command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=overview)

@@ -18,7 +18,7 @@ from vgg.core.paths import REPOSITORY
 from vgg.evaluation.errors import VIEW_NAMES
 from vgg.evaluation.records import Classification
 from vgg.evaluation.sampling import mcnemar, photo_variance
-from vgg.evaluation.selection import BySeed, Origins, by_cell, current, net_cell, row_cell
+from vgg.evaluation.selection import BySeed, Origins, by_cell, current, row_cell
 from vgg.report import decision
 from vgg.report.decision import ALPHA, MARGIN, SEEDS, Estimate
 from vgg.report.paper_claims import CLAIMS, Claim, Side, related
@@ -119,19 +119,22 @@ class Decision:
         return "; ".join(part for part in (self.hold, self.reason) if part)
 
 
-def fixed_seeds(data: str) -> tuple[int, ...] | None:
-    """The seeds that decide about this data, fixed before the first verdict was read; None where none are."""
+def seeds_by_data() -> dict[str, tuple[int, ...]]:
+    """The seeds that decide about each data set, fixed before the first verdict was read: results/seeds.yaml."""
     try:
-        of_data = yaml.safe_load(FIXED_SEEDS.read_bytes())
+        by_data = yaml.safe_load(FIXED_SEEDS.read_bytes())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{FIXED_SEEDS} cannot be read: {str(error).splitlines()[0]}") from error
-    require(isinstance(of_data, dict), f"{FIXED_SEEDS}: a line is DATA: [1, 2, 3]")
-    seeds = of_data.get(data)
-    if seeds is None:
-        return None
-    whole = isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds) and len(set(seeds)) == len(seeds)
-    require(whole, f"{FIXED_SEEDS}: {data}: {seeds} is no list of different whole numbers, as [1, 2, 3]")
-    return tuple(seeds)
+    require(isinstance(by_data, dict), f"{FIXED_SEEDS}: a line is DATA: [1, 2, 3]")
+    for data, seeds in by_data.items():
+        whole = isinstance(seeds, list) and all(isinstance(one, int) for one in seeds) and len(set(seeds)) == len(seeds)
+        require(whole, f"{FIXED_SEEDS}: {data}: {seeds} is no list of different whole numbers, as [1, 2, 3]")
+    return {data: tuple(seeds) for data, seeds in by_data.items()}
+
+
+def fixed_seeds(data: str) -> tuple[int, ...] | None:
+    """The seeds that decide about this data; None where none are fixed."""
+    return seeds_by_data().get(data)
 
 
 def side_name(side: Side) -> str:
@@ -145,10 +148,6 @@ def label(y: Side, sign: str, x: Side) -> str:
     """A comparison in words; a view that both sides have is said once."""
     left = side_name(y)
     return f"{left.partition(',')[0] if y.views == x.views else left} {sign} {side_name(x)}"
-
-
-def side_cell(side: Side) -> tuple:
-    return net_cell(list(zip(side.runs, side.q, strict=True)), side.views)
 
 
 def paper_difference(y: ErrorRow | None, x: ErrorRow | None) -> float:
@@ -169,8 +168,8 @@ def compared(claim: Claim, found: Mapping, paper: Mapping) -> Decision:
                 Comparison(
                     label(y, claim.sign, x),
                     claim.sign,
-                    (found.get(side_cell(y), {}), found.get(side_cell(x), {})),
-                    paper_difference(paper.get(side_cell(y)), paper.get(side_cell(x))),
+                    (found.get(y.cell, {}), found.get(x.cell, {})),
+                    paper_difference(paper.get(y.cell), paper.get(x.cell)),
                 )
                 for y, x in step
             )
