@@ -224,7 +224,8 @@ def test_a_run_stopped_after_its_last_epoch_is_finished_by_the_same_call(scenes,
     assert list(made.record()["validation"]) == ["top1_error", "top5_error", "loss", "most_frequent_answer"]
 
 
-def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("micro_batch", [8, 4, 2])
+def test_a_run_stopped_inside_an_epoch_goes_on_with_any_micro_batches(micro_batch, scenes, tmp_path, monkeypatch):
     options = (*A_256, f"data.root={scenes}", "data.lr=2e-5")  # and a dropout of 0.5
     whole = trained(tmp_path / "whole", *options)
     with monkeypatch.context() as patch:
@@ -234,14 +235,15 @@ def test_a_run_stopped_inside_an_epoch_goes_on_with_other_micro_batches(scenes, 
     last = tmp_path / f"parts/runs/{NAME}/last.ckpt"
     loops = state_dicts.read_tensors(last, {"loops"})["loops"]["fit_loop"]
     assert loops["epoch_loop.batch_progress"]["current"]["processed"] == 6, "not after 3 of an epoch's 10 steps"
-    parts = trained(tmp_path / "parts", *options)
+    parts = trained(tmp_path / "parts", *options, f"trainer.micro_batch={micro_batch}")
     assert training_difference(parts, whole) < ROUNDING
     assert parts.record()["epochs"] == 2
-    first, then = parts.record()["trained_with"]
-    assert (first["micro_batch"], then["micro_batch"], first["devices"]) == (4, 8, 1)
-    assert whole.record()["trained_with"] == [then]
-    assert torch.__version__.startswith(then["versions"]["torch"])
-    assert then["device"].startswith("cpu (")
+    first, *then = parts.record()["trained_with"]
+    assert [part["micro_batch"] for part in then] == [micro_batch] * (micro_batch != 4)
+    assert (first["micro_batch"], first["devices"]) == (4, 1)
+    assert [first | {"micro_batch": 8}] == whole.record()["trained_with"]
+    assert torch.__version__.startswith(first["versions"]["torch"])
+    assert first["device"].startswith("cpu (")
 
 
 def test_workers_do_not_change_the_weights(uninterrupted, scenes, tmp_path):

@@ -110,11 +110,15 @@ class Checkpoints(Callback):
         checkpoint["run"], checkpoint["accumulate"] = self.run, trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Lightning counts micro-batches of a rank: the steps behind them, in the micro-batches of now."""
+        """Lightning counts micro-batches of a rank: the steps behind them, in the micro-batches of now.
+
+        Inside an epoch its `completed` is one behind, by which it knows that.
+        """
         before, now = checkpoint["accumulate"], trainer.accumulate_grad_batches
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
-                counts.update({key: count // before * now for key, count in counts.items()})
+                processed = counts["processed"]
+                counts.update({key: processed // before * now - (processed - count) for key, count in counts.items()})
 
     def save(self, trainer: pl.Trainer) -> None:
         self.finite.look(trainer)
