@@ -21,7 +21,7 @@ test-long: $(VENV)/installed
 bench: $(VENV)/installed
 	$(PYTHON) benchmarks/input.py $(PHOTOS)
 	$(PYTHON) benchmarks/step.py
-	$(PYTHON) benchmarks/evaluation.py $(PHOTOS)
+	$(PYTHON) benchmarks/evaluation.py --photos $(PHOTOS)
 	$(PYTHON) benchmarks/crop_sharing.py
 	$(PYTHON) benchmarks/memory.py $(PHOTOS)
 
