@@ -180,3 +180,8 @@ def test_options_of_a_group_have_the_same_keys(group):
 def test_the_models_of_the_schema_are_those_of_table_1_and_the_options():
     assert tuple(TABLE_1) == catalogue.OF_TABLE_1
     assert {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")} == set(catalogue.MODELS)
+
+
+def test_the_base_of_the_data_options_is_none_of_them():
+    with pytest.raises(UserError, match="data=base has what the other data options share"):
+        composed("data=base")

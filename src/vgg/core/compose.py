@@ -17,6 +17,8 @@ Config = TypeVar("Config")
 
 def typed(cfg: DictConfig, schema: type[Config]) -> Config:
     """The composed configuration as `schema`. Raises UserError with the key's name where a key or value is wrong."""
+    shared = "data" in cfg and OmegaConf.is_missing(cfg.data, "form")
+    require(not shared, "data=base has what the other data options share, choose one of them, as data=digits")
     try:
         paths.expand(cfg)
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -27,11 +29,18 @@ def typed(cfg: DictConfig, schema: type[Config]) -> Config:
     return schema(**values)
 
 
+def values_of(group: str, name: str) -> DictConfig:
+    """The values of an option's file, over those of the options of its group that it starts from."""
+    own = OmegaConf.load(CONF / group / f"{name}.yaml")
+    parents = [parent for parent in own.pop("defaults", []) if parent != "_self_"]
+    return OmegaConf.merge(*(values_of(group, parent) for parent in parents), own)
+
+
 def option(group: str, name: str, schema: type[Config], key: str | None = None) -> Config:
     """An option of conf/ whose file says everything, as train_scale=S256. UserError about `key` where there is none."""
-    files = {path.stem: path for path in (REPOSITORY / "conf" / group).glob("*.yaml")}
-    require(name in files, no_option(key or group, name, files))
-    return typed(OmegaConf.load(files[name]), schema)
+    names = [path.stem for path in (CONF / group).glob("*.yaml")]
+    require(name in names, no_option(key or group, name, names))
+    return typed(values_of(group, name), schema)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

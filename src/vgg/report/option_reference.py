@@ -9,12 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vgg.core.compose import flat
+from vgg.core.compose import CONF, flat, values_of
 from vgg.core.config import EvaluateConfig, TrainConfig
 from vgg.core.errors import short
-from vgg.core.paths import REPOSITORY
-
-CONF = REPOSITORY / "conf"
 
 START = """# Configuration
 
@@ -93,7 +90,8 @@ def rendered() -> str:
 
 def data_options() -> list[str]:
     """What each data option brings, side by side."""
-    options = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.glob("data/*.yaml"))}
+    names = sorted(path.stem for path in CONF.glob("data/*.yaml") if path.stem != "base")
+    options = {name: OmegaConf.to_container(values_of("data", name)) for name in names}
     schema = TrainConfig.__pydantic_fields__["data"].annotation
     head = f"| key | values | {' | '.join(f'`data={name}`' for name in options)} | |"
     lines = [head, "|---" * (len(options) + 3) + "|"]

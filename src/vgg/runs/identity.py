@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg.core.compose import CONF, flat, train_part
+from vgg.core.compose import CONF, flat, train_part, values_of
 from vgg.core.config import TrainConfig
 from vgg.core.errors import require
 
@@ -98,7 +98,7 @@ def defaults(form: str, model: str, scale: str) -> dict[str, Any]:
     for key in ("defaults", "hydra", "dirs", "plan"):
         del base[key]
     options = {"data": form, "train_scale": scale_option(scale), "init": "default", "weights": "none"}
-    groups = {group: OmegaConf.load(CONF / group / f"{option}.yaml") for group, option in options.items()}
+    groups = {group: values_of(group, option) for group, option in options.items()}
     return flat(OmegaConf.to_container(OmegaConf.merge(base, groups, *recipe(model)), resolve=True))
 
 
