@@ -1,6 +1,7 @@
 # make demo   build .venv, train net D with scale jitter along its lineage on the embedded data, evaluate it fused
 # make bench  PHOTOS=FOLDER: the figures of docs/performance.md; takes half an hour, on a quiet machine
 # make test   lint and the tests of a contributor, in the same environment
+# make docs   a site of docs/ with the reference of the Python parts, in docs/_build
 # make test-long   the others: kills, full disks, clusters, whole notebooks, damaged images by the thousand
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -18,6 +19,10 @@ test: $(VENV)/installed
 test-long: $(VENV)/installed
 	$(PYTHON) -m pytest $(IN_TWO) -m long
 
+docs: $(VENV)/installed
+	$(PYTHON) -m pip install --quiet --editable .[docs]
+	$(PYTHON) -m sphinx -b html -W --keep-going -q docs docs/_build
+
 bench: $(VENV)/installed
 	$(PYTHON) benchmarks/input.py $(PHOTOS)
 	$(PYTHON) benchmarks/step.py
@@ -30,4 +35,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-.PHONY: demo test test-long bench
+.PHONY: demo test test-long docs bench

@@ -11,7 +11,8 @@ from vgg.commands.cli import parser
 from vgg.core.paths import REPOSITORY
 from vgg.report import option_reference, results_page
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SITE = ("index.md", "api.md")  # of `make docs` alone
+PAGES = [REPOSITORY / "README.md", *sorted(p for p in (REPOSITORY / "docs").glob("*.md") if p.name not in SITE)]
 START = r"python (?:(?:train|evaluate)\.py|-m vgg)\b"
 COMMAND = re.compile(rf"^ *({START}.*)$|`({START}[^`]*)`", re.MULTILINE)
 
@@ -44,6 +45,11 @@ def test_a_command_can_be_given(command):
 
 def test_there_are_commands():
     assert len(commands()) > 50
+
+
+def test_the_sites_contents_name_every_page():
+    index = (REPOSITORY / "docs" / "index.md").read_text().splitlines()
+    assert [page.name for page in PAGES[1:] if page.stem not in index] == []
 
 
 def anchors(text: str) -> set[str]:
