@@ -387,7 +387,7 @@ def test_a_compiled_net_is_trained_and_its_weights_keep_their_names(scenes, tmp_
 def test_finite_losses_pass():
     trainer = SimpleNamespace(
         strategy=SimpleNamespace(reduce=lambda values, reduce_op: values),
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=2)),
+        global_step=3,
         accumulate_grad_batches=1,
         is_last_batch=False,
     )

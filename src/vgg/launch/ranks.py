@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from vgg.core.errors import UserError
+from vgg.launch.lightning_internals import take_ranks
 from vgg.launch.processes import RANK_0
 
 GRACE = 5  # seconds that the other ranks have to end by themselves
@@ -55,18 +56,11 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
 
     `remedy` says which settings need less memory.
     """
-
-    def take_ranks() -> list[subprocess.Popen]:
-        """Those that Lightning started here, away from its observer: it kills rank 0 as soon as one has failed."""
-        started = getattr(trainer.strategy.launcher, "procs", [])
-        ranks, started[:] = list(started), []
-        return ranks
-
     end_with_rank_0()
     try:
         yield
     except BaseException as error:
-        statuses = end(take_ranks())
+        statuses = end(take_ranks(trainer))
         # Raised by a signal handler, it may be the reason of another error; or by what was fetching a crop from it.
         if "DataLoader worker (pid" in str(error) or isinstance(error, (ConnectionError, EOFError)):
             raise UserError(
@@ -82,5 +76,5 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
                     f"one of its ranks died (exit status {max(statuses, key=abs)}). The same command goes on"
                 ) from error
         raise
-    for rank in take_ranks():
+    for rank in take_ranks(trainer):
         rank.wait()

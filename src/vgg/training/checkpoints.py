@@ -8,12 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from vgg.core.errors import UserError
 from vgg.core.files import write_whole
+from vgg.launch.lightning_internals import count_in
 from vgg.launch.processes import STOPPING
 from vgg.training.learning_rate import Plateau
 
@@ -48,6 +49,8 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
+        parts = trainer.accumulate_grad_batches
+        self.micro_batches = trainer.global_step * parts + (batch_index + 1) % parts
         self.recent.append(outputs["loss"].detach())
         if len(self.recent) == self.EVERY or trainer.is_last_batch:
             self.look(trainer)
@@ -57,9 +60,8 @@ class FiniteLoss(Callback):
         if not self.recent:
             return
         losses = trainer.strategy.reduce(torch.stack(self.recent), reduce_op="mean").tolist()
-        first = trainer.fit_loop.epoch_loop.total_batch_idx + 1 - len(losses)
         self.recent.clear()
-        for number, loss in enumerate(losses, start=first):
+        for number, loss in enumerate(losses, start=self.micro_batches - len(losses)):
             if not math.isfinite(loss):
                 rate, own = trainer.optimizers[0].param_groups[0]["lr"], trainer.lightning_module.cfg.init.draw == "own"
                 weights = "" if own else " or other random weights (init=glorot, init=std001)"
@@ -110,15 +112,7 @@ class Checkpoints(Callback):
         checkpoint["run"], checkpoint["accumulate"] = self.run, trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Lightning counts micro-batches of a rank: the steps behind them, in the micro-batches of now.
-
-        Inside an epoch its `completed` is one behind, by which it knows that.
-        """
-        before, now = checkpoint["accumulate"], trainer.accumulate_grad_batches
-        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
-            if isinstance(counts, dict):
-                processed = counts["processed"]
-                counts.update({key: processed // before * now - (processed - count) for key, count in counts.items()})
+        count_in(checkpoint, checkpoint["accumulate"], trainer.accumulate_grad_batches)
 
     def save(self, trainer: pl.Trainer) -> None:
         self.finite.look(trainer)

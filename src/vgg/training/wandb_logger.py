@@ -14,6 +14,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError
 from vgg.data.crops import TrainingBatches
+from vgg.launch.lightning_internals import without_anonymous
 from vgg.runs.run import Run
 from vgg.training.wandb_session import depth, failure, failures, first_line, identifier, require_login
 
@@ -52,8 +53,7 @@ class Curves(WandbLogger):
             offline=cfg.logger.wandb == "offline",
             config=asdict(cfg) | names,
         )
-        curves._wandb_init.pop("anonymous", None)  # Lightning passes it on, W&B warns that it does nothing
-        return curves
+        return without_anonymous(curves)
 
     @property
     @rank_zero_experiment
