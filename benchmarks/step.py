@@ -9,7 +9,6 @@ that a machine that is busy for a second slows all of them; a ratio is of the se
 import argparse
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytorch_lightning as pl
 import torch
@@ -23,9 +22,6 @@ from vgg.data.colours import Colours
 from vgg.data.transforms import channels_last
 from vgg.launch.processes import quiet
 from vgg.launch.trainer import lightning_trainer
-from vgg.nets import initialisation
-from vgg.nets.vgg import VGG
-from vgg.runs import weights
 from vgg.training.checkpoints import FiniteLoss
 from vgg.training.modules import Classifier
 
@@ -39,25 +35,23 @@ def batch_of(cfg: TrainConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
         torch.randint(256, shape, dtype=torch.uint8, generator=draw),
         torch.randint(10, (cfg.data.batch,), generator=draw),
-        0.1 * torch.randn(cfg.data.batch, 3, generator=draw),
+        COLOURS.shift(0.1 * torch.randn(cfg.data.batch, 3, generator=draw)),
         torch.randint(2**32, (cfg.data.batch,), generator=draw),
     )
 
 
-def net_of(cfg: TrainConfig) -> VGG:
-    net = weights.build(cfg, 10)
-    initialisation.draw(net, cfg.init.draw, cfg.seed)
-    net.mean.copy_(COLOURS.mean)
-    return net
+def module_of(cfg: TrainConfig) -> Classifier:
+    size = {"scale": cfg.data.scale, "width": cfg.data.width, "dropout": cfg.model.dropout}
+    return Classifier(cfg.model.name, 10, **size, draw=cfg.init.draw, mean=COLOURS.mean, lr=cfg.learning_rate)
 
 
 def bare(cfg: TrainConfig) -> Iterator[None]:
     """A step of the same operations each time, but the counting of errors."""
-    net = net_of(cfg).to(memory_format=torch.channels_last).train()
+    net = module_of(cfg).net.train()
     optimizer = torch.optim.SGD(net.parameters(), lr=cfg.learning_rate, momentum=0.9, weight_decay=5e-4, fused=True)
-    crops, labels, alpha, keys = batch_of(cfg)
+    crops, labels, shift, keys = batch_of(cfg)
     while True:
-        loss = F.cross_entropy(net(channels_last(crops) + COLOURS.shift(alpha), keys), labels)
+        loss = F.cross_entropy(net(channels_last(crops) + shift, keys), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -66,7 +60,7 @@ def bare(cfg: TrainConfig) -> Iterator[None]:
 
 def reference(cfg: TrainConfig) -> Iterator[None]:
     """With what torchvision's training script sets: float32, eager, and N, C, H, W in memory."""
-    net = net_of(cfg).train()
+    net = module_of(cfg).net.to(memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=cfg.learning_rate, momentum=0.9, weight_decay=5e-4)
     crops, labels, _, keys = batch_of(cfg)
     while True:
@@ -101,14 +95,12 @@ class TakeTurns(pl.Callback):
 
 def measured(cfg: TrainConfig, others: dict[str, Iterator[None]], steps: int, turns: int) -> dict[str, Measured]:
     """Images/s of the others, and of the LightningModule in Lightning's trainer, whose callback looks at every loss."""
-    clock, data = TakeTurns(others), SimpleNamespace(colours=lambda: COLOURS)
+    clock = TakeTurns(others)
     trainer = lightning_trainer(
         cfg.trainer, max_epochs=1, logger=False, callbacks=[FiniteLoss(), clock], num_sanity_val_steps=0
     )
     loader = torch.utils.data.DataLoader([batch_of(cfg)] * (WARM_UP + steps * turns), batch_size=None)
-    module = Classifier(net_of(cfg), cfg, data)
-    module.validation_step = None
-    trainer.fit(module, loader)
+    trainer.fit(module_of(cfg), loader)
     parts = [slice(first, first + steps) for first in range(WARM_UP, WARM_UP + steps * turns, steps)]
     return {
         name: Measured([steps * cfg.data.batch / sum(seconds[part]) for part in parts])

@@ -14,12 +14,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from vgg.commands import score as commands_score
 from vgg.core.compose import typed
 from vgg.core.config import EvaluateConfig, TrainConfig, Trainer
 from vgg.core.paths import REPOSITORY
 from vgg.data import digits
+from vgg.data.crops import TrainingCrops, TrainingOrder
 from vgg.data.encoded_image import Picture
 from vgg.data.listing import Listing, list_folder
 from vgg.evaluation import arrays, selection
@@ -140,6 +142,17 @@ def decode(path: Path) -> Image.Image:
 def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
     levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(levels).resize((3 * width, 3 * height), Image.Resampling.NEAREST)
+
+
+def crops_of(images: Listing, smin: int = 256, smax: int = 512, seed: int = 7) -> TrainingCrops:
+    return TrainingCrops(images, 0.25, smin, smax, True, seed)
+
+
+def batches_of(crops: TrainingCrops, micro_batch: int, workers: int = 0, seed: int = 3, epoch: int = 0) -> DataLoader:
+    """Steps of two micro-batches, epoch after epoch."""
+    order = TrainingOrder(len(crops), 2 * micro_batch, 0, 1, seed)
+    order.epoch = epoch
+    return DataLoader(crops, micro_batch, sampler=order, num_workers=workers, persistent_workers=workers > 0)
 
 
 @pytest.fixture

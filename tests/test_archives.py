@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import batches_of, crops_of
 from imagenet_forms import SYNSETS, by_name, found, tarred, write_devkit, write_original, write_parquet, write_shards
-from torch.utils.data import DataLoader
 
 from vgg.core.errors import UserError
 from vgg.data.colours import training_colours
-from vgg.data.crops import CentreCrops, TrainingBatches, TrainingCrops
+from vgg.data.crops import CentreCrops
 from vgg.data.imagenet import archives, layouts
 from vgg.data.listing import Listing
 from vgg.evaluation.scoring import sizes
@@ -220,16 +220,10 @@ def archived(ilsvrc, tmp_path) -> Listing:
     return found(tmp_path, "train").images
 
 
-def configuration() -> SimpleNamespace:
-    scale = SimpleNamespace(smin=256, smax=512)
-    return SimpleNamespace(data=SimpleNamespace(scale=0.25, mirror=True), seed=7, train_scale=scale)
-
-
 def test_worker_processes_read_an_archive_like_the_files(archived, ilsvrc_folders):
     loaded = []
     for images, workers in ((ilsvrc_folders["train"], 0), (archived, 2)):
-        batches = TrainingBatches(12, 6, 3, 0, 1, seed=1)
-        loader = DataLoader(TrainingCrops(images, configuration()), batch_sampler=batches, num_workers=workers)
+        loader = batches_of(crops_of(images), 3, workers)
         loaded.append([tensor for batch in loader for tensor in batch])
     assert len(loaded[0]) == 4 * 5
     assert all(torch.equal(one, other) for one, other in zip(*loaded, strict=True))
@@ -240,7 +234,7 @@ def test_crops_colours_and_sizes_do_not_depend_on_the_form(archived, ilsvrc_fold
     one, other = training_colours(archived), training_colours(ilsvrc_folders["train"])
     assert torch.equal(one.mean, other.mean)
     assert sizes(archived) == sizes(ilsvrc_folders["train"]) == [(90, 60)] * 12
-    crops = [CentreCrops(images, 64, 56, 0, 1)[5] for images in (archived, ilsvrc_folders["train"])]
+    crops = [CentreCrops(images, 64, 56)[5] for images in (archived, ilsvrc_folders["train"])]
     assert torch.equal(crops[0][0], crops[1][0])
 
 
@@ -249,6 +243,6 @@ def test_an_archive_that_goes_or_is_cut_later_makes_unreadable_images(archived):
     last = max(range(12), key=lambda index: archived.place(index)[1])
     cut_short(archive, archived.place(last)[1] + 100)
     assert [index for index, size in enumerate(sizes(archived)) if size is None] == [last]
-    assert TrainingCrops(archived, configuration())[0, last][-1] == last
+    assert crops_of(archived)[0, last][-1] == last
     archive.unlink()
     assert sizes(archived) == [None] * 12

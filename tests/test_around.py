@@ -31,7 +31,8 @@ from vgg.report.parts import Lacking
 from vgg.runs import plan, weights
 from vgg.runs.run import Run
 from vgg.training import fit as training_fit
-from vgg.training.checkpoints import Checkpoints, Interrupted, Steps
+from vgg.training.checkpoints import Checkpoints, Interrupted
+from vgg.training.learning_rate import Steps
 from vgg.training.modules import Classifier
 
 # Million parameters and multiply-adds of 1,000 classes at 224.
@@ -327,7 +328,8 @@ def test_a_recipe_stands_over_the_datas_numbers_and_the_command_line_over_both()
 
 def test_the_learning_rate_falls_at_its_shares_of_the_epochs_and_goes_on_so_after_a_resumption():
     schedule = composed("model=lenet5").optimizer.schedule
-    trainer = SimpleNamespace(max_epochs=20, optimizers=[SimpleNamespace(param_groups=[{"lr": 5e-4}])])
+    state = {"state": SimpleNamespace(fn="fit"), "sanity_checking": False}
+    trainer = SimpleNamespace(**state, max_epochs=20, optimizers=[SimpleNamespace(param_groups=[{"lr": 5e-4}])])
     trainer.callback_metrics = {"val/top1_error": torch.tensor(1.0), "val/top5_error": torch.tensor(0.0)}
     module, rates = SimpleNamespace(accuracies={"top1": None, "top5": None}), []
     for trainer.current_epoch in range(20):
@@ -337,8 +339,7 @@ def test_the_learning_rate_falls_at_its_shares_of_the_epochs_and_goes_on_so_afte
 
 
 def test_layers_that_are_not_trained_keep_their_statistics_and_ranks_agree_on_theirs():
-    data = SimpleNamespace(val=[0])
-    module = Classifier(make("resnet18", 3, 0.25, dropout=0.0), composed("model=resnet18", "layers=fc"), data).train()
+    module = Classifier("resnet18", 3, scale=0.25, dropout=0.0, draw="own", layers="fc").train()
     assert (module.net.fc.training, module.net.trunk.training) == (True, False)
     assert [name for name, p in module.named_parameters() if p.requires_grad] == ["net.fc.weight", "net.fc.bias"]
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor.add_(3) / 2)  # the other rank has 3
@@ -357,7 +358,8 @@ def test_a_published_net_is_a_parent_with_a_fresh_classifier(tmp_path):
     (step,) = plan.lineage(cfg)
     assert (step.run.name, step.parent.name) == ("digits/resnet18-256-fc-torchvision-scale1", "torchvision/resnet18")
     step.run.prepare(cfg, step.parent)
-    net = training_fit.initial_net(cfg, step.run, ("ant", "bee", "cat"))
+    net = weights.build(cfg, 3)
+    training_fit.start_from_parent(net, cfg, step.run, ("ant", "bee", "cat"))
     assert torch.equal(net.trunk.layer4[1].bn2.weight, oracle.layer4[1].bn2.weight)
     assert net.fc.weight.shape == (3, 512)
     assert net.mean.tolist() == pytest.approx([123.675, 116.28, 103.53])

@@ -4,9 +4,9 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import composed
+import torch
 
-from vgg.appendix.localisation.annotations import boxes, refuse_boxless, tensors
+from vgg.appendix.localisation.annotations import boxes, refuse_boxless
 from vgg.appendix.localisation.evaluation import constant_box
 from vgg.appendix.localisation.geometry import OVERLAP
 from vgg.core.errors import UserError
@@ -21,11 +21,10 @@ OBJECT = (
 )
 
 
-def found(root, annotations=None) -> tuple[Listing, list[np.ndarray]]:
+def found(root, annotations=None) -> tuple[Listing, list[torch.Tensor]]:
     """The images of train/, and their boxes."""
-    named = [f"localisation.annotations={annotations}"] if annotations else []
     images = list_folder(root / "train")
-    return images, boxes(composed("task=localisation", "data=folder", f"data.root={root}", *named), images)
+    return images, boxes(annotations, root, images)
 
 
 @pytest.fixture
@@ -47,9 +46,9 @@ def test_a_csv_file_names_images_as_seen_from_it_or_by_their_class(photos):
     assert by_file["ant/0.png"] == pytest.approx(np.array([[0.1, 0.2, 0.5, 1.0]]))
     assert by_file["ant/1.png"] == pytest.approx(np.array([[0.1, 0.1, 0.5, 1.0]])), "the size is the image's own"
     assert by_file["ant/2.png"] == [], "a box of another class"
-    assert by_file["bee/3.png"] == [[0, 0, 0.1, 0.1], [0, 0, 1, 1]]
+    assert by_file["bee/3.png"] == pytest.approx(np.array([[0, 0, 0.1, 0.1], [0, 0, 1, 1]]))
     with pytest.raises(UserError, match="9 validation images have no box of their class"):
-        refuse_boxless(images, tensors(own))
+        refuse_boxless(images, own)
 
 
 @pytest.mark.parametrize("folders", [True, False], ids=["ILSVRC", "VOC"])
@@ -124,7 +123,7 @@ def test_on_ilsvrcs_annotations_the_metric_is_that_of_a_brute_force_computation(
 
     tried = sorted({tuple(np.float32(row)) for rows in own for row in rows})[::97]
     counts = [sum(right(list(map(float, guess)), by_image[file]) for file in images.files) for guess in tried]
-    best = constant_box(tensors(own)).sum()
+    best = constant_box(own).sum()
     assert best >= max(counts) - 5, "of a thousand boxes tried one is about as good as any of these"
-    one = tensors([np.array([guess]) for guess in tried[:1]])[0]
+    one = torch.tensor([tried[0]])
     assert constant_box([one] * 3).all()

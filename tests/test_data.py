@@ -1,17 +1,16 @@
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import composed, decode, noise
+from conftest import batches_of, crops_of, decode, noise
 from imagenet_forms import write_folders
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from vgg.core.errors import UserError
 from vgg.data.colours import training_colours
-from vgg.data.crops import CentreCrops, TrainingBatches, TrainingCrops
+from vgg.data.crops import CentreCrops, EveryImageOnce, TrainingOrder
 from vgg.data.datamodule import ImageData
 from vgg.data.encoded_image import UNREADABLE, Picture
 from vgg.data.listing import Listing, list_folder
@@ -19,38 +18,29 @@ from vgg.data.transforms import rescale
 from vgg.data.workers import decoding_workers
 
 
-def configuration(smin: int = 256, smax: int = 512, seed: int = 7) -> SimpleNamespace:
-    return SimpleNamespace(
-        data=SimpleNamespace(scale=0.25, mirror=True), seed=seed, train_scale=SimpleNamespace(smin=smin, smax=smax)
-    )
-
-
 def same(one: tuple, other: tuple) -> bool:
     return all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(one, other, strict=True))
 
 
-def epochs_of(ranks: int, micro_batch: int, epochs: int, images: int = 50, batch: int = 12, seed: int = 3) -> list:
+def epochs_of(ranks: int, epochs: int, images: int = 50, batch: int = 12, seed: int = 3) -> list:
     """For every epoch and step the images of each rank, in order."""
-    found = []
-    samplers = [TrainingBatches(images, batch, micro_batch, rank, ranks, seed) for rank in range(ranks)]
-    per_step = batch // ranks // micro_batch
+    found, share = [], batch // ranks
+    orders = [TrainingOrder(images, batch, rank, ranks, seed) for rank in range(ranks)]
     for _ in range(epochs):
-        of_ranks = [list(sampler) for sampler in samplers]
-        assert all(len(rows) == len(sampler) for rows, sampler in zip(of_ranks, samplers, strict=True))
-        steps = len(of_ranks[0]) // per_step
-        found.append([[sum(rows[k * per_step : (k + 1) * per_step], []) for rows in of_ranks] for k in range(steps)])
+        of_ranks = [list(order) for order in orders]
+        assert all(len(keys) == len(order) for keys, order in zip(of_ranks, orders, strict=True))
+        found.append([[keys[k : k + share] for keys in of_ranks] for k in range(0, len(orders[0]), share)])
     return found
 
 
-@pytest.mark.parametrize(("ranks", "micro_batch"), [(1, 4), (2, 6), (2, 3), (3, 2), (4, 3)])
-def test_the_ranks_together_take_the_steps_of_one_process(ranks, micro_batch):
-    one = epochs_of(1, 12, epochs=3)
-    several = epochs_of(ranks, micro_batch, epochs=3)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_the_ranks_together_take_the_steps_of_one_process(ranks):
+    one, several = epochs_of(1, epochs=3), epochs_of(ranks, epochs=3)
     assert [[sum(step, []) for step in epoch] for epoch in several] == [[step[0] for step in epoch] for epoch in one]
 
 
 def test_an_epoch_takes_every_image_at_most_once_and_drops_the_partial_batch():
-    for number, epoch in enumerate(epochs_of(1, 12, epochs=3)):
+    for number, epoch in enumerate(epochs_of(1, epochs=3)):
         keys = [key for step in epoch for key in step[0]]
         assert len(keys) == 48
         assert len({index for _, index in keys}) == 48
@@ -58,73 +48,63 @@ def test_an_epoch_takes_every_image_at_most_once_and_drops_the_partial_batch():
         assert {e for e, _ in keys} == {number}
 
 
-@pytest.mark.parametrize(("images", "ranks", "micro_batch", "length"), [(50, 1, 12, 4), (50, 2, 3, 8), (12, 1, 4, 3)])
-def test_the_length_is_in_micro_batches_of_this_rank(images, ranks, micro_batch, length):
-    batches = TrainingBatches(images, 12, micro_batch, 0, ranks, seed=0)
-    assert len(batches) == length == len(list(batches))
-    assert {len(row) for row in batches} == {micro_batch}
-
-
 def test_the_order_differs_by_epoch_and_by_seed():
-    first, second = epochs_of(1, 12, epochs=2)
-    other = epochs_of(1, 12, epochs=1, seed=4)[0]
+    first, second = epochs_of(1, epochs=2)
+    other = epochs_of(1, epochs=1, seed=4)[0]
     orders = [[index for step in epoch for _, index in step[0]] for epoch in (first, second, other)]
     assert orders[0] != orders[1]
     assert orders[0] != orders[2]
-    assert epochs_of(1, 12, epochs=2) == [first, second]
+    assert epochs_of(1, epochs=2) == [first, second]
 
 
 def test_the_order_goes_on_in_the_middle_of_an_epoch():
-    whole = TrainingBatches(50, 12, 3, 1, 2, seed=3)
+    whole = TrainingOrder(50, 12, 1, 2, seed=3)
     expected = [list(whole) for _ in range(4)]
-    resumed = TrainingBatches(50, 12, 3, 1, 2, seed=3)
-    resumed.epoch, resumed.start = 2, 5
-    assert list(resumed) == expected[2][5:]
+    resumed = TrainingOrder(50, 12, 1, 2, seed=3)
+    resumed.set_epoch(2)  # as Lightning does
+    resumed.start = 3
+    assert list(resumed) == expected[2][3 * 6 :]
     assert list(resumed) == expected[3]
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (1, True)])
-def test_a_loader_starts_where_it_is_told_and_takes_every_epoch_once(root, workers, persistent):
-    batches = TrainingBatches(12, 6, 3, 0, 1, seed=3)
-    batches.epoch, batches.start = 2, 3
-    crops = TrainingCrops(list_folder(root), configuration())
-    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=persistent)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_starts_where_it_is_told_and_takes_every_epoch_once(root, workers):
+    crops = crops_of(list_folder(root))
+    loader = batches_of(crops, 3, workers, epoch=2)
+    loader.sampler.start = 1
     found = [torch.cat([alpha for _, _, alpha, *_ in loader]) for _ in range(3)]
-    order = TrainingBatches(12, 6, 3, 0, 1, seed=3)
+    order = TrainingOrder(12, 6, 0, 1, seed=3)
     order.epoch = 2
     for number, alphas in enumerate(found):
-        keys = [key for row in list(order)[3 if number == 0 else 0 :] for key in row]
+        keys = list(order)[6 if number == 0 else 0 :]
         assert torch.equal(alphas, torch.stack([crops[key][2] for key in keys]))
 
 
 @pytest.mark.parametrize(
-    ("how", "ranks", "cores", "of_srun", "workers"),
+    ("asked", "ranks", "cores", "of_srun", "workers"),
     [
-        (("trainer=cpu",), 1, 2, None, 0),
-        (("trainer=ddp", "trainer.devices=8"), 8, 96, None, 10),
-        (("trainer=slurm", "trainer.devices=8", "trainer.num_nodes=2"), 16, 96, None, 10),
-        (("trainer=slurm", "trainer.devices=8", "trainer.num_nodes=2"), 16, 96, "6", 4),
-        (("trainer=gpu",), 1, 96, None, 16),
-        (("trainer=gpu", "trainer.workers=3"), 1, 96, None, 3),
+        (None, 1, 2, None, 0),
+        (None, 8, 96, None, 10),
+        (None, 8, 96, "6", 4),
+        (None, 1, 96, None, 16),
+        (3, 1, 96, None, 3),
     ],
 )
-def test_decoding_has_the_cores_that_a_rank_may_use_but_two(how, ranks, cores, of_srun, workers, monkeypatch):
+def test_decoding_has_the_cores_that_a_rank_may_use_but_two(asked, ranks, cores, of_srun, workers, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     if of_srun:
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", of_srun)
-    assert decoding_workers(composed(*how).trainer, ranks) == workers
+    assert decoding_workers(asked, ranks) == workers
 
 
 def test_fewer_images_than_a_batch_are_refused():
     with pytest.raises(UserError, match=r"data\.batch=12.*11"):
-        TrainingBatches(11, 12, 12, 0, 1, seed=0)
+        TrainingOrder(11, 12, 0, 1, seed=0)
 
 
 def two_epochs(images: Listing, workers: int) -> list:
-    batches = TrainingBatches(len(images), 6, 3, 0, 1, seed=1)
-    crops = TrainingCrops(images, configuration())
-    loader = DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)
+    loader = batches_of(crops_of(images), 3, workers)
     return [tuple(batch) for _ in range(2) for batch in loader]
 
 
@@ -136,12 +116,12 @@ def test_items_do_not_depend_on_the_number_of_workers(root):
 
 
 def test_an_item_is_a_crop_a_label_and_a_colour_shift_and_does_not_change(root):
-    crops = TrainingCrops(list_folder(root), configuration())
+    crops = crops_of(list_folder(root))
     crop, label, alpha, key, bad = crops[3, 5]
     assert (crop.shape, crop.dtype) == ((56, 56, 3), torch.uint8)
     assert (label, bad, alpha.shape) == (1, -1, (3,))
     assert same(crops[3, 5], (crop, label, alpha, key, bad))
-    again = TrainingCrops(crops.images, configuration())
+    again = crops_of(crops.images)
     np.random.seed(0)
     assert same(again[3, 5], (crop, label, alpha, key, bad))
 
@@ -151,15 +131,15 @@ def test_the_augmentation_differs_for_each_epoch_image_and_seed(tmp_path):
     for number in range(3):
         noise(0, 60, 45).save(tmp_path / "ant" / f"{number}.png")
     images = list_folder(tmp_path)
-    items = [TrainingCrops(images, configuration())[epoch, index] for epoch in range(3) for index in range(3)]
-    items += [TrainingCrops(images, configuration(seed=8))[0, 0]]
+    items = [crops_of(images)[epoch, index] for epoch in range(3) for index in range(3)]
+    items += [crops_of(images, seed=8)[0, 0]]
     assert len({crop.numpy().tobytes() for crop, *_ in items}) == 10
     assert len({key for *_, key, _ in items}) == 10
     assert len({alpha.numpy().tobytes() for _, _, alpha, *_ in items}) == 10
 
 
 def test_alpha_is_normal_with_a_standard_deviation_of_a_tenth(root):
-    crops = TrainingCrops(list_folder(root), configuration())
+    crops = crops_of(list_folder(root))
     alphas = torch.stack([crops[epoch, index][2] for epoch in range(60) for index in range(12)])
     assert alphas.std().item() == pytest.approx(0.1, rel=0.07)
     assert alphas.mean().abs() < 0.01
@@ -170,7 +150,7 @@ def test_alpha_is_normal_with_a_standard_deviation_of_a_tenth(root):
 def test_s_is_drawn_from_smin_to_smax_in_the_papers_pixels(tmp_path, smin, smax):
     (tmp_path / "ant").mkdir()
     Image.linear_gradient("L").rotate(90).save(tmp_path / "ant" / "0.png")
-    crops = TrainingCrops(list_folder(tmp_path), configuration(smin, smax))
+    crops = crops_of(list_folder(tmp_path), smin, smax)
     levels = torch.stack([crops[epoch, 0][0] for epoch in range(100)]).float().mean((1, 3))
     sides = 255 * 36 / (levels[:, 46] - levels[:, 10]).abs()
     expected = torch.linspace(smin / 4, smax / 4, 100)
@@ -182,7 +162,7 @@ def test_s_is_drawn_from_smin_to_smax_in_the_papers_pixels(tmp_path, smin, smax)
 def test_an_unreadable_image_is_replaced_by_another_one_and_reported(root):
     images = list_folder(root)
     images.path(5).write_bytes(b"\x89PNG\r\n\x1a\n damaged")
-    crops = TrainingCrops(images, configuration())
+    crops = crops_of(images)
     replacements = set()
     for epoch in range(20):
         crop, label, *_, bad = crops[epoch, 5]
@@ -198,7 +178,7 @@ def test_the_replacements_label_is_the_replacements(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (80, 60), (label * 200, 0, 0)).save(tmp_path / name / "0.png")
     (tmp_path / "ant" / "1.png").write_bytes(b"")
-    crops = TrainingCrops(list_folder(tmp_path), configuration())
+    crops = crops_of(list_folder(tmp_path))
     found = [crops[epoch, 1] for epoch in range(20)]
     assert {label for _, label, *_ in found} == {0, 1}
     assert all(bad == 1 and (crop[..., 0] == label * 200).all() for crop, label, *_, bad in found)
@@ -224,7 +204,7 @@ def test_a_missing_file_and_damaged_bytes_count_as_unreadable(tmp_path):
 def test_the_validation_view_is_the_centre_crop_of_the_rescaled_image(root):
     images = list_folder(root)
     noise(3, 20, 33).save(images.path(0))
-    crops = CentreCrops(images, 64, 56, 0, 1)
+    crops = CentreCrops(images, 64, 56)
     for index in (0, 1):
         crop, label, bad = crops[index]
         whole = rescale(Picture(images.read(index)), 64)
@@ -235,18 +215,14 @@ def test_the_validation_view_is_the_centre_crop_of_the_rescaled_image(root):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_the_ranks_validate_every_image_exactly_once(root, ranks):
-    images = list_folder(root)
-    parts = [CentreCrops(images, 64, 56, rank, ranks) for rank in range(ranks)]
-    assert sorted(index for part in parts for index in part.indices) == list(range(12))
-    assert sum(len(part) for part in parts) == 12
-    assert [part[row][1] for part in parts for row in range(len(part))] == [
-        images.labels[index] for part in parts for index in part.indices
-    ]
+def test_the_ranks_validate_every_image_exactly_once(ranks):
+    parts = [EveryImageOnce(range(12), ranks, rank) for rank in range(ranks)]
+    assert sorted(index for part in parts for index in part) == list(range(12))
+    assert [len(part) for part in parts] == [len(list(part)) for part in parts]
 
 
 def test_validation_crops_do_not_depend_on_the_number_of_workers(root):
-    crops = CentreCrops(list_folder(root), 64, 56, 0, 1)
+    crops = CentreCrops(list_folder(root), 64, 56)
     alone, shared = (list(DataLoader(crops, batch_size=5, num_workers=workers)) for workers in (0, 2))
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
     assert torch.cat([labels for _, labels, _ in alone]).tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -255,7 +231,7 @@ def test_validation_crops_do_not_depend_on_the_number_of_workers(root):
 def test_an_unreadable_validation_image_is_reported(root):
     images = list_folder(root)
     images.path(3).write_bytes(b"damaged")
-    crop, label, bad = CentreCrops(images, 64, 56, 1, 2)[1]
+    crop, label, bad = CentreCrops(images, 64, 56)[3]
     assert (crop.shape, label, bad) == ((56, 56, 3), -1, 3)
 
 
@@ -279,13 +255,11 @@ def test_the_published_mean_takes_the_place_of_the_measured_one(root):
 def test_imagenets_mean_is_the_published_one_and_other_datas_the_measured_one(ilsvrc, tmp_path):
     for split, contents in ilsvrc.items():
         write_folders(tmp_path, split, contents)
-    options = (f"data.root={tmp_path}", f"dirs.cache={tmp_path / 'cache'}", "data.classes=3")
     for form in ("imagenet", "folder"):
-        data = ImageData(composed(f"data={form}", "data.name=x", *options), tmp_path)
-        data.prepare_data()
+        data = ImageData(tmp_path, form, cache_dir=tmp_path / "cache")
         measured = training_colours(data.train).mean
         published = torch.tensor([123.68, 116.779, 103.939])  # section 2.1
-        assert torch.equal(data.colours().mean, published if form == "imagenet" else measured)
+        assert torch.equal(data.colours.mean, published if form == "imagenet" else measured)
         assert not torch.equal(measured, published)
 
 

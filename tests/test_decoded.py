@@ -6,13 +6,13 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
-from conftest import noise
+from conftest import crops_of, noise
 from PIL import Image
-from test_data import configuration, same
+from test_data import same
 
 from vgg.core.errors import UserError
 from vgg.data import decoded
-from vgg.data.crops import CentreCrops, TrainingCrops
+from vgg.data.crops import CentreCrops
 from vgg.data.decoded import keep
 from vgg.data.encoded_image import Picture
 from vgg.data.listing import list_folder
@@ -47,17 +47,16 @@ def images(tmp_path):
 
 
 def test_crops_are_the_same_with_and_without(images):
-    cfg = configuration(256, 512)
     kept = keep(images, 64, "ram", workers=0)
     names = {images.files[index].partition("/")[2] for index in kept.kept}
     assert names == set(PICTURES) - {"large.jpg", "no.jpg"}
     assert kept.bytes == 2 * 3 * (2 * 170 * 128 + 128 * 190 + 2 * 600 * 500)
-    before, after = TrainingCrops(images, cfg), TrainingCrops(images, cfg)
+    before, after = crops_of(images), crops_of(images)
     after.pictures = kept
     for epoch in range(4):
         for index in range(len(images)):
             assert same(before[epoch, index], after[epoch, index])
-    before, after = CentreCrops(images, 64, 56, 0, 1), CentreCrops(images, 64, 56, 0, 1)
+    before, after = CentreCrops(images, 64, 56), CentreCrops(images, 64, 56)
     after.pictures = keep(images, None, "ram", workers=0)
     assert all(same(before[row], after[row]) for row in range(len(images)))
     assert len(after.pictures.kept) == len(images) - 2, "a validation image is never decoded at a part of its size"
@@ -71,7 +70,7 @@ def test_a_jpeg_is_whole_where_the_decoder_gives_all_of_it(width):
 
 
 def test_decoding_processes_have_them_too(images):
-    crops = TrainingCrops(images, configuration())
+    crops = crops_of(images)
     crops.pictures = keep(images, 64, "ram", workers=2)
     keys = [[(0, index)] for index in range(len(images))]
     one, two = (list(Loader(crops, batch_sampler=keys, num_workers=workers)) for workers in (0, 2))
@@ -94,7 +93,7 @@ def test_by_itself_only_what_fits_is_kept_and_what_was_asked_for_is_refused_wher
 
 
 def test_a_loader_hands_on_what_goes_wrong_in_its_thread(images):
-    crops = TrainingCrops(images, configuration())
+    crops = crops_of(images)
     crops.pictures = {}
     with pytest.raises(KeyError):
         list(Loader(crops, batch_sampler=[[(0, 0)]], num_workers=0))

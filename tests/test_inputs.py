@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, environment, noise
+from conftest import TINY, composed, crops_of, environment, noise
 from imagenet_forms import by_name, found, jpeg, tarred, write_parquet, write_unnamed_shards
 from PIL import Image, PngImagePlugin
 
@@ -22,8 +22,7 @@ from vgg.core import paths
 from vgg.core.errors import UserError
 from vgg.core.paths import REPOSITORY
 from vgg.data import encoded_image
-from vgg.data.crops import CentreCrops, TrainingCrops
-from vgg.data.datamodule import ImageData
+from vgg.data.crops import CentreCrops
 from vgg.data.encoded_image import UNREADABLE, Picture
 from vgg.data.listing import Listing, in_class_order, list_folder, refuse_unreadable, why_unreadable
 from vgg.data.workers import Loader
@@ -31,6 +30,7 @@ from vgg.evaluation import scoring
 from vgg.launch import processes, ranks
 from vgg.nets import pretrained
 from vgg.runs import weights
+from vgg.training import fit as training_fit
 
 
 def python(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -91,7 +91,7 @@ def test_a_link_to_nothing_or_to_itself_is_an_image_that_cannot_be_read(root, tm
     assert [images.files[index] for index in added] == ["ant/0a.png", "ant/0b.jpg", "ant/link"]
     assert [images.sizes[index] for index in added] == [0, 0, 0]
     assert [why_unreadable(images, index) is None for index in range(len(images))].count(False) == 3
-    assert [CentreCrops(images, 64, 56, 0, 1)[index][2] for index in added] == added
+    assert [CentreCrops(images, 64, 56)[index][2] for index in added] == added
     with pytest.raises(UserError) as refused:
         refuse_unreadable(images, added, skip=False)
     assert f"{root / 'ant' / '0a.png'}: No such file or directory" in str(refused.value)
@@ -188,7 +188,7 @@ def test_a_single_class_is_one_line_that_says_where_class_folders_belong(tmp_pat
             noise(number).save(tmp_path / split / "images" / f"{number}.png")
     cfg = composed(*TINY, f"data.root={tmp_path}")
     with pytest.raises(UserError, match=r"single class, images.* a level deeper, in .*images, move them up") as refused:
-        ImageData(cfg, tmp_path / "run")
+        training_fit.parts(cfg)
     assert "\n" not in str(refused.value)
 
 
@@ -475,12 +475,7 @@ def test_decoding_processes_that_hang_end_in_one_line(asked, stopped, monkeypatc
 
 def test_a_loader_gives_what_torchs_does(root):
     images = list_folder(root)
-    crops = TrainingCrops(
-        images,
-        SimpleNamespace(
-            data=SimpleNamespace(scale=0.25, mirror=True), seed=7, train_scale=SimpleNamespace(smin=256, smax=256)
-        ),
-    )
+    crops = crops_of(images, 256, 256)
     keys = [[(0, 1), (0, 5)], [(1, 2)], [(1, 1)]]
     for workers in (0, 2):
         loader = Loader(crops, batch_sampler=keys, num_workers=workers)

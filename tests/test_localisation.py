@@ -29,6 +29,7 @@ from vgg.report import box_photos, tables
 from vgg.report.parts import Lacking
 from vgg.runs import plan, weights
 from vgg.runs.run import Run
+from vgg.training import fit as training_fit
 
 CORNERS = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted)
 BOXES = st.tuples(CORNERS, CORNERS).map(lambda xy: torch.tensor([xy[0][0], xy[1][0], xy[0][1], xy[1][1]]))
@@ -131,7 +132,7 @@ LOCALISATION = ("task=localisation", "model=A", "train_scale=S256", *TINY)
 @pytest.fixture
 def data(scenes, tmp_path):
     cfg = composed(*LOCALISATION, f"data.root={scenes}", "data.batch=4")
-    return cfg, BoxData(cfg, tmp_path)
+    return cfg, training_fit.parts(cfg, BoxData)[1]
 
 
 def test_a_training_item_is_a_function_of_seed_epoch_and_image_and_its_box_is_on_the_digit(data, scenes):
@@ -152,7 +153,7 @@ def test_a_training_item_is_a_function_of_seed_epoch_and_image_and_its_box_is_on
 
 def test_validation_boxes_are_those_of_the_central_crop(data):
     _, images = data
-    crop, label, boxes, unreadable = images.validation_crops(64, 56, 0, 1)[7]
+    crop, label, boxes, unreadable = images.validation_crops(64, 56)[7]
     assert (label, unreadable) == (images.val.labels[7], -1)
     size = rescaled_size(Picture(images.val.read(7)).size, 64)
     left, top = round((size[0] - 56) / 2), round((size[1] - 56) / 2)

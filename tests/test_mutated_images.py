@@ -7,17 +7,14 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import decode
+from conftest import batches_of, crops_of, decode
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from vgg.core.paths import REPOSITORY
-from vgg.data.crops import TrainingBatches, TrainingCrops
 from vgg.data.encoded_image import UNREADABLE
 from vgg.data.listing import Listing, list_folder
 
@@ -196,13 +193,6 @@ def damaged(tmp_path_factory) -> Listing:
     return list_folder(root)
 
 
-def crops_of(images: Listing) -> TrainingCrops:
-    scale = SimpleNamespace(smin=256, smax=512)
-    return TrainingCrops(
-        images, SimpleNamespace(data=SimpleNamespace(scale=0.25, mirror=True), seed=7, train_scale=scale)
-    )
-
-
 def readable(path: Path) -> bool:
     try:
         decode(path)
@@ -231,9 +221,8 @@ def test_a_refused_image_is_named_and_replaced_by_the_same_one_every_time(damage
 
 @pytest.mark.filterwarnings("ignore")
 def test_batches_keep_their_size(damaged):
-    batches = TrainingBatches(len(damaged), 20, 10, 0, 1, seed=3)
-    found = list(DataLoader(crops_of(damaged), batch_sampler=batches))
-    assert len(found) == len(batches) == 20
+    found = list(batches_of(crops_of(damaged), 10))
+    assert len(found) == 20
     assert all(crops.shape == (10, 56, 56, 3) and len(labels) == 10 for crops, labels, *_ in found)
     assert any((bad >= 0).any() for *_, bad in found)
 

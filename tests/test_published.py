@@ -29,7 +29,7 @@ def narrow() -> VGG:
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, 0, 0.1, generator=generator)
-    net.mean.copy_(torch.tensor(caffe.CAFFE_MEAN))
+    net.mean.copy_(torch.tensor(caffe.IMAGENET_MEAN))
     return net
 
 
@@ -82,7 +82,7 @@ def test_a_caffemodel_gives_the_scores_that_opencv_reads_from_it(narrow, old, tm
     (tmp_path / "net.caffemodel").write_bytes(content)
     (tmp_path / "net.prototxt").write_text(prototxt(narrow))
     oracle = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
-    bgr = IMAGE.numpy()[:, ::-1] - np.array(caffe.CAFFE_MEAN[::-1], dtype=np.float32).reshape(1, 3, 1, 1)
+    bgr = IMAGE.numpy()[:, ::-1] - np.array(caffe.IMAGENET_MEAN[::-1], dtype=np.float32).reshape(1, 3, 1, 1)
     expected = []
     for image in bgr:
         oracle.setInput(np.ascontiguousarray(image[None]))

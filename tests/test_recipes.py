@@ -9,7 +9,7 @@ from conftest import composed
 
 from vgg.core.catalogue import MODELS, OF_TABLE_1
 from vgg.runs import weights
-from vgg.training import checkpoints, learning_rate
+from vgg.training import learning_rate
 
 S256 = {"name": "256", "smin": 256, "smax": 256, "lr_factor": 1.0, "parent": None}
 IMAGENET = {
@@ -124,7 +124,7 @@ def test_a_nets_recipe_is_its_publications(name):
         factors = [1.0]
         for epoch in range(1, recipe.epochs):
             factors.append(recipe.falls.get(epoch, factors[-1]))
-        found = [checkpoints.Steps(schedule).factor(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
+        found = [learning_rate.Steps(schedule).factor(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
         assert found == pytest.approx(factors, rel=1e-3)
     with torch.device("meta"):
         net = weights.build(cfg, 1000)

@@ -17,8 +17,7 @@ from PIL import Image
 from torch import nn
 
 from vgg.core.errors import UserError
-from vgg.data.crops import CentreCrops, TrainingCrops
-from vgg.data.datamodule import ImageData
+from vgg.data.crops import CentreCrops
 from vgg.data.listing import list_folder
 from vgg.launch import trainer as launch_trainer
 from vgg.nets import initialisation, state_dicts
@@ -68,15 +67,15 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
     training_fit.fit(made)
     trained, _ = weights.load(made)
 
-    data = ImageData(cfg, made.folder)
+    data = training_fit.parts(cfg)[1]
     net = weights.build(cfg, 10)
     initialisation.draw(net, cfg.init.draw, cfg.seed)
     drawn = copy.deepcopy(net.state_dict())
-    colours = data.colours()
+    colours = data.colours
     net.mean.copy_(colours.mean)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.005, momentum=0.9, weight_decay=5e-4)
     order = np.random.default_rng([cfg.seed, 0]).permutation(84)
-    crops = TrainingCrops(data.train, cfg)
+    crops = data.training_crops()
     for indices in order.reshape(2, 42):
         items = [crops[0, int(index)] for index in indices]
         images = torch.stack([item[0] for item in items]).permute(0, 3, 1, 2).float()
@@ -88,11 +87,8 @@ def test_two_steps_are_two_steps_of_plain_sgd(scenes, tmp_path):
     assert difference(trained.state_dict(), net.state_dict(), drawn) < ROUNDING
 
 
-def test_caffes_biases_have_twice_the_rate_and_no_decay(scenes, tmp_path):
-    from vgg.training.modules import Classifier
-
-    cfg = composed(*A_256, f"data.root={scenes}", "optimizer.caffe_bias=true")
-    module = Classifier(weights.build(cfg, 10), cfg, ImageData(cfg, tmp_path))
+def test_caffes_biases_have_twice_the_rate_and_no_decay(scenes):
+    module, _ = training_fit.parts(composed(*A_256, f"data.root={scenes}", "optimizer.caffe_bias=true"))
     filters, biases = module.configure_optimizers().param_groups
     assert (filters["lr"], filters["weight_decay"], biases["lr"], biases["weight_decay"]) == (0.005, 5e-4, 0.01, 0)
     assert all(parameter.ndim == 1 for parameter in biases["params"])
@@ -101,7 +97,10 @@ def test_caffes_biases_have_twice_the_rate_and_no_decay(scenes, tmp_path):
 def plateau_after(errors: list[float], patience: int) -> tuple[list[float], bool]:
     """Learning rates after each epoch with these validation errors, and whether training was ended."""
     trainer = SimpleNamespace(
-        callback_metrics={}, should_stop=False, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])]
+        state=SimpleNamespace(fn="fit"),
+        sanity_checking=False,
+        should_stop=False,
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])],
     )
     plateau, rates = Plateau(patience), []
     for error in errors:
@@ -149,7 +148,7 @@ def test_a_finished_run_keeps_its_weights_record_and_curves_and_no_checkpoint(un
 
 def test_the_last_validation_is_of_the_net_that_is_kept(uninterrupted, scenes):
     made = Run.named(NAME, uninterrupted / "runs")
-    images, labels, _ = zip(*CentreCrops(list_folder(scenes / "val"), 32, 28, 0, 1), strict=True)
+    images, labels, _ = zip(*CentreCrops(list_folder(scenes / "val"), 32, 28), strict=True)
     with torch.inference_mode():
         scores = weights.load(made)[0](torch.stack(images).permute(0, 3, 1, 2).float())
     validation, labels = made.record()["validation"], torch.tensor(labels)
@@ -272,11 +271,10 @@ def test_a_loss_that_is_not_finite_ends_with_step_rate_and_advice(scenes, tmp_pa
         training_fit.fit(folder_of(cfg, tmp_path))
 
 
-def test_other_images_under_a_started_run_are_refused(scenes, tmp_path):
-    cfg = composed(*A_256, f"data.root={scenes}")
-    data = ImageData(cfg, tmp_path)
+def test_other_images_under_a_started_run_are_refused(scenes):
+    _, data = training_fit.parts(composed(*A_256, f"data.root={scenes}"))
     for what in data.sums():
-        with pytest.raises(UserError, match=f"the {what} of scenes are not the ones"):
+        with pytest.raises(UserError, match=f"the {what} of {scenes} are not the ones"):
             data.load_state_dict({"sha256": data.sums() | {what: "of others"}})
 
 
@@ -330,7 +328,9 @@ def test_net_as_layers_leave_fc8_random_where_the_classes_are_others(uninterrupt
     child = Run.named("scenes/B-256-other", uninterrupted / "runs")
     child.prepare(cfg, Run.named(NAME, uninterrupted / "runs"))
     classes = tuple("0123456789")
-    same, other = (training_fit.initial_net(cfg, child, names) for names in (classes, (*classes[:9], "ten")))
+    same, other = weights.build(cfg, 10), weights.build(cfg, 10)
+    for net, names in ((same, classes), (other, (*classes[:9], "ten"))):
+        training_fit.start_from_parent(net, cfg, child, names)
     source, _ = weights.load(Run.named(NAME, uninterrupted / "runs"))
     assert torch.equal(same.fc8.weight, source.fc8.weight)
     assert not torch.equal(other.fc8.weight, source.fc8.weight)

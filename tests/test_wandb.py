@@ -16,8 +16,6 @@ from PIL import Image
 
 from vgg.core.errors import UserError
 from vgg.core.paths import REPOSITORY
-from vgg.data.crops import TrainingCrops
-from vgg.data.datamodule import ImageData
 from vgg.data.datasets import listing
 from vgg.evaluation import arrays, lines, posteriors
 from vgg.evaluation.images import evaluated_images
@@ -138,8 +136,8 @@ def test_a_resumed_run_continues_its_curve_under_the_same_id(parts):
 def test_the_first_training_crops_are_shown_once_with_their_scales(parts, resumed, scenes):
     shown = [row for found in parts for row in rows(found, "training_crops.captions")]
     assert len(shown) == 1
-    data = ImageData(resumed.config(), resumed.folder)
-    crops = TrainingCrops(data.train, resumed.config())
+    _, data = training_fit.parts(resumed.config())
+    crops = data.training_crops()
     (files,) = (resumed.folder / "wandb").glob("offline-run-*/files/media")
     order = np.random.default_rng([1, 0]).permutation(len(data.train))
     assert shown[0]["training_crops.count"] == wandb_logger.EXAMPLES

@@ -50,7 +50,7 @@ def score(request: Path) -> None:
                 WholeImages(images, side),
                 batch_sampler=mine,
                 collate_fn=collate,
-                num_workers=decoding_workers(cfg.trainer, trainer.world_size),
+                num_workers=decoding_workers(cfg.trainer.workers, trainer.world_size // cfg.trainer.num_nodes),
             )
             if cfg.task == "localisation":
                 scoring = BoxScoring(net, classifier, np.load(content.classes, allow_pickle=False))

@@ -13,6 +13,8 @@ PAPER = REPOSITORY / "results" / "paper.jsonl"
 
 FEW = 5  # classes, up to which there is no top-5 error
 
+IMAGENET_MEAN = (123.68, 116.779, 103.939)  # RGB in 0..255, of the training images; published with the weights
+
 Scales = tuple[tuple[int, ...], ...]  # the test scales of each net, in the paper's pixels
 
 Interval = tuple[float, float]

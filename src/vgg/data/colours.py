@@ -44,8 +44,6 @@ COLOUR_SHIFT_DEVIATION = 0.1  # of alpha, one draw per component, image and acce
 
 COLOUR_SAMPLE = 10_000  # training images at most that the mean and the principal components are computed on
 
-IMAGENET_MEAN = (123.68, 116.779, 103.939)
-
 
 def training_colours(images: Listing, published_mean: tuple[float, ...] | None = None) -> Colours:
     """Mean RGB and principal components of the training pixels, over a fixed sample of at most `COLOUR_SAMPLE`."""

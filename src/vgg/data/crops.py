@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
-from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError, require
 from vgg.core.scales import PAPER_CROP, draw_scale, real_pixels
 from vgg.data.colours import COLOUR_SHIFT_DEVIATION
@@ -23,18 +22,23 @@ ATTEMPTS = 100  # at a readable training image, before it is the disk that is at
 class TrainingCrops(Dataset):
     """Item (epoch, index) -> (crop (crop, crop, 3) uint8, label, alpha (3,), key, index of an unreadable file or -1).
 
+    An index alone is the one of epoch 0, as Lightning's overfit_batches asks for it.
     alpha is the colour shift's, key the number from 0 to 2^32 - 1 that the image's dropout masks are drawn from.
     Everything random is a function of (seed, epoch, index): it differs between epochs and images, and does not depend
     on workers or ranks. An unreadable image is replaced by another one, drawn from the same numbers.
     """
 
-    def __init__(self, images: Listing, cfg: TrainConfig):
-        self.images, self.seed, self.pictures = images, cfg.seed, Pictures(images)
-        self.scale, self.mirror, self.crop = cfg.data.scale, cfg.data.mirror, real_pixels(PAPER_CROP, cfg.data.scale)
-        self.smin, self.smax = cfg.train_scale.smin, cfg.train_scale.smax
+    def __init__(self, images: Listing, scale: float, smin: int, smax: int, mirror: bool, seed: int):
+        self.images, self.seed, self.pictures = images, seed, Pictures(images)
+        self.scale, self.mirror, self.crop = scale, mirror, real_pixels(PAPER_CROP, scale)
+        self.smin, self.smax = smin, smax
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Any, ...]:
-        return self.drawn(*key)[:-1]
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Any, ...]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        return self.drawn(epoch, index)[:-1]
 
     def example(self, picture: Picture, index: int, side: int, rng: np.random.Generator) -> tuple[Any, ...]:
         """The crop of an image at smaller side `side`, and what is to be learnt of it."""
@@ -60,49 +64,56 @@ class TrainingCrops(Dataset):
         return *example, alpha, int(rng.integers(2**32)), bad, scale
 
 
-class TrainingBatches(Sampler):
-    """The (epoch, index) keys of one rank's micro-batches, epoch after epoch; each iteration is the next epoch.
+class TrainingOrder(DistributedSampler):
+    """The (epoch, index) keys of one rank's training images, epoch after epoch; each iteration is the next epoch.
 
     The order of an epoch is a permutation drawn from (seed, epoch). Step k of all ranks together takes its images
-    k * batch ... (k + 1) * batch - 1, whatever the number of ranks and micro-batches; the last, partial batch is
-    dropped. An epoch begins with the first `next`: loaders throw iterators away unused. Set `epoch` and `start` (in
-    micro-batches) to go on in the middle.
+    k * batch ... (k + 1) * batch - 1, whatever the number of ranks; the last, partial batch is dropped. An epoch begins
+    with the first `next`: loaders throw iterators away unused. Set `epoch` and `start`, in steps, to go on in the
+    middle. Lightning lets a DistributedSampler be, and sets its epoch.
     """
 
-    def __init__(self, images: int, batch: int, micro_batch: int, rank: int, ranks: int, seed: int):
+    def __init__(self, images: int, batch: int, rank: int, ranks: int, seed: int):
         require(images >= batch, f"data.batch={batch}: there are only {images} training images")
-        self.images, self.batch, self.micro_batch, self.seed = images, batch, micro_batch, seed
-        self.rank, self.ranks = rank, ranks
-        self.epoch = self.start = 0
+        super().__init__(range(images), ranks, rank, seed=seed)
+        self.batch, self.start = batch, 0
 
     def __len__(self) -> int:
-        return self.images // self.batch * (self.batch // self.ranks // self.micro_batch)
+        return len(self.dataset) // self.batch * (self.batch // self.num_replicas)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, start = self.epoch, self.start
         self.epoch, self.start = epoch + 1, 0
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
-        steps = order[: self.images // self.batch * self.batch].reshape(-1, self.ranks, self.batch // self.ranks)
-        micro_batches = steps[:, self.rank].reshape(-1, self.micro_batch)
-        for row in micro_batches[start:]:
-            yield [(epoch, int(index)) for index in row]
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        whole = len(order) // self.batch * self.batch
+        steps = order[:whole].reshape(-1, self.num_replicas, self.batch // self.num_replicas)
+        for index in steps[start:, self.rank].flat:
+            yield epoch, int(index)
+
+
+class EveryImageOnce(DistributedSampler):
+    """The indices of one rank's images. PyTorch's own repeats some, so that all ranks have as many."""
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))
 
 
 class CentreCrops(Dataset):
-    """Item row -> (central crop (crop, crop, 3) uint8 at smaller side `side`, label, -1), for validation in training.
+    """Item index -> (central crop (crop, crop, 3) uint8 at smaller side `side`, label, -1), for validation in training.
 
     An unreadable image is (zeros, -1, its index).
     """
 
-    def __init__(self, images: Listing, side: int, crop: int, rank: int, ranks: int):
+    def __init__(self, images: Listing, side: int, crop: int):
         self.images, self.side, self.crop, self.pictures = images, side, crop, Pictures(images)
-        self.indices = range(rank, len(images), ranks)  # every image once, whatever the number of ranks
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.images)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
-        index = self.indices[row]
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         try:
             crop = centre_crop(self.pictures[index], self.side, self.crop)
         except UNREADABLE:

@@ -1,6 +1,7 @@
 """Which images a data option names."""
 
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from vgg.core.config import Data
@@ -35,7 +36,18 @@ def download_imagenette(root: Path) -> None:
         archive.unlink()
 
 
-def data_root(data: Data, cache: Path) -> Path:
+@dataclass(frozen=True)
+class Source:
+    """Where images are: the keys of a data option that say so."""
+
+    form: str
+    root: str | None
+    val: str | None
+    download: bool
+    classes: int | None = None
+
+
+def data_root(data: Data | Source, cache: Path) -> Path:
     """The folder with train/ and val/ of this data option; written or downloaded first where that was asked for."""
     if data.form == "digits":
         root = Path(data.root) if data.root else digits.folder(cache)
@@ -55,7 +67,7 @@ def data_root(data: Data, cache: Path) -> Path:
     return Path(data.root)
 
 
-def listing(data: Data, cache: Path, split: str) -> Listing:
+def listing(data: Data | Source, cache: Path, split: str) -> Listing:
     """The images of split "train" or "val"; classes are the sorted folder names, for ImageNet the synset ids."""
     root = data_root(data, cache)
     if data.form == "imagenet":

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vgg.core.config import Trainer
 from vgg.core.errors import UserError
 
 END = object()
@@ -25,15 +24,15 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def decoding_workers(how: Trainer, ranks: int) -> int:
-    """Decoding processes of this rank: as configured, or two fewer than its share of the cores it may use, at most 16.
+def decoding_workers(asked: int | None, ranks: int) -> int:
+    """Decoding processes of one of a machine's ranks: as asked, or two fewer than its share of the cores, at most 16.
 
     On two cores none: a net that computes on both loses more to a third process than decoding in turn costs.
     """
-    if how.workers is not None:
-        return how.workers
+    if asked is not None:
+        return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = int(os.environ.get("SLURM_CPUS_PER_TASK", cores // (ranks // how.num_nodes)))  # srun's, of this rank
+    share = int(os.environ.get("SLURM_CPUS_PER_TASK", cores // ranks))  # srun's, of this rank
     return max(0, min(16, share - 2))
 
 
@@ -56,14 +55,22 @@ def one_ahead(batches: Iterator[Any]) -> Iterator[Any]:
 class Loader(DataLoader):
     """Batches of decoding processes, which are killed where they give none for ten minutes, or 20 s when asked to stop.
 
-    Whoever waits for such a process waits for ever: it may hang on a disk that does not answer.
+    Whoever waits for such a process waits for ever: it may hang on a disk that does not answer. `finish` has the last
+    word on each batch, in the process that uses it; it is told which is the last one of all.
     """
 
     LOOK, STOPPING, PATIENCE = 5, 20, 600  # seconds: between two looks, until it hangs when asked to stop, and else
 
-    def __init__(self, dataset: Dataset, *, asked_to_stop: Callable[[], bool] = lambda: False, **how: Any):
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+        finish: Callable[[Any, bool], Any] = lambda batch, last: batch,
+        **how: Any,
+    ):
         super().__init__(dataset, worker_init_fn=leave_signals_to_parent, **how)
-        self.asked_to_stop = asked_to_stop
+        self.asked_to_stop, self.finish = asked_to_stop, finish
         self.waiting_since: float | None = None
         self.given_up = False
 
@@ -77,6 +84,10 @@ class Loader(DataLoader):
                     worker.kill()
 
     def __iter__(self) -> Iterator[Any]:
+        for number, batch in enumerate(self.decoded(), start=1):
+            yield self.finish(batch, number == len(self))
+
+    def decoded(self) -> Iterator[Any]:
         batches, ended = super().__iter__(), threading.Event()
         if self.num_workers:
             threading.Thread(target=self.watch, args=[ended], daemon=True).start()

@@ -8,12 +8,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from torch import Tensor
 
+from vgg.core.paper import IMAGENET_MEAN
 from vgg.nets.base import FC_LAYERS
 from vgg.nets.vgg import TABLE_1, layer_names
 
 LEGACY_DIMENSIONS = ("num", "channels", "height", "width")  # of a blob, before it had a shape
-
-CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB in 0..255; the files take BGR
 
 
 def caffe_net() -> type[Message]:
@@ -53,7 +52,7 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
     """Our state_dict from a caffemodel of the authors, BGR turned to RGB in conv1_1. ValueError for another file."""
     net = caffe_net().FromString(content)
     blobs = {layer.name: layer.blobs for layer in (*net.layers, *net.layer) if layer.blobs}
-    found: dict[str, Tensor] = {"mean": torch.tensor(CAFFE_MEAN)}
+    found: dict[str, Tensor] = {"mean": torch.tensor(IMAGENET_MEAN)}
     for name in layer_names(model):
         if name not in blobs:
             raise ValueError(f"it has no layer {name}, but {', '.join(blobs) or 'none'}")

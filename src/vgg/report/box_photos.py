@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torchvision.ops import box_convert
 
-from vgg.appendix.localisation.annotations import boxes, tensors
+from vgg.appendix.localisation.annotations import configured_boxes
 from vgg.appendix.localisation.candidates import central
 from vgg.appendix.localisation.geometry import overlaps
 from vgg.core.errors import UserError
@@ -50,7 +50,7 @@ def boxed(known: list[Run], lines: list[Localisation], cache: Path) -> tuple[str
     cfg = replace(cfg, dirs=replace(cfg.dirs, cache=str(cache)))
     try:
         images = listing(cfg.data, cache, "val")
-        truth = tensors(boxes(cfg, images))
+        truth = configured_boxes(cfg, images)
     except UserError as error:
         raise Lacking(str(error)) from error
     side = real_pixels(line.q[0][0], net.scale)

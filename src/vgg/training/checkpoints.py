@@ -16,25 +16,6 @@ from vgg.core.errors import UserError
 from vgg.core.files import write_whole
 from vgg.launch.lightning_internals import count_in
 from vgg.launch.processes import STOPPING
-from vgg.training.learning_rate import Plateau
-
-
-class Steps(Plateau):
-    """The learning rate falls at given shares of the epochs instead: [share, factor on the first learning rate], ..."""
-
-    def __init__(self, schedule: list[list[float]]):
-        super().__init__(patience=0)
-        self.schedule = schedule
-
-    def factor(self, share: float) -> float:
-        """On the learning rate when this share of the epochs is over."""
-        return next((factor for start, factor in reversed(self.schedule) if share >= start), 1.0)
-
-    def adapt(self, trainer: pl.Trainer) -> None:
-        over = trainer.current_epoch + 1
-        now, then = (self.factor(epochs / trainer.max_epochs) for epochs in (over - 1, over))
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] *= then / now
 
 
 class FiniteLoss(Callback):
@@ -63,7 +44,7 @@ class FiniteLoss(Callback):
         self.recent.clear()
         for number, loss in enumerate(losses, start=self.micro_batches - len(losses)):
             if not math.isfinite(loss):
-                rate, own = trainer.optimizers[0].param_groups[0]["lr"], trainer.lightning_module.cfg.init.draw == "own"
+                rate, own = trainer.optimizers[0].param_groups[0]["lr"], trainer.lightning_module.hparams.draw == "own"
                 weights = "" if own else " or other random weights (init=glorot, init=std001)"
                 step = number // trainer.accumulate_grad_batches + 1
                 raise UserError(
@@ -94,6 +75,9 @@ class Checkpoints(Callback):
     A signal waits for the end of the step in the air, or of the validation; a second Ctrl-C does not. A run that was
     stopped inside an epoch goes on with any number of devices and micro-batches: a checkpoint is between two steps.
     """
+
+    # Not Lightning 2.6.6's ModelCheckpoint: by the minute it also saves inside a step of several micro-batches, whose
+    # gradients are then lost, and after SIGTERM Lightning ends with status 0.
 
     def __init__(self, run: str, path: Path, minutes: float, finite: FiniteLoss):
         self.run, self.path, self.seconds, self.finite = run, path, 60 * minutes, finite

@@ -1,14 +1,17 @@
 """One run, trained or resumed in this process: `python -m vgg fit FOLDER` on a folder that train.py prepared."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError, require
+from vgg.core.files import write_whole
 from vgg.core.software import commit, versions
 from vgg.data.datamodule import ImageData
 from vgg.launch.ranks import together
@@ -17,20 +20,60 @@ from vgg.nets import initialisation, state_dicts
 from vgg.nets.base import Network
 from vgg.runs import weights
 from vgg.runs.run import Run
-from vgg.training.checkpoints import Checkpoints, FiniteLoss, Steps, WholeFiles
+from vgg.training.checkpoints import Checkpoints, FiniteLoss, WholeFiles
 from vgg.training.learning_rate import Plateau
 from vgg.training.modules import Classifier, Recipe
 from vgg.training.progress import Bar, EpochLines
 from vgg.training.wandb_logger import Curves, ExampleCrops
 
 
-def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network:
-    """Random weights, then net A's layers or all of the parent's, as recorded when the run was prepared."""
-    net = weights.build(cfg, len(classes))
-    initialisation.draw(net, cfg.init.draw, cfg.seed)
+def parts(
+    cfg: TrainConfig, data_of: Callable[..., ImageData] = ImageData, module_of: Callable[..., Recipe] = Classifier
+) -> tuple[Recipe, ImageData]:
+    """The LightningModule and the LightningDataModule of a configuration: here its keys become their arguments."""
+    data = data_of(
+        root=cfg.data.root,
+        form=cfg.data.form,
+        val=cfg.data.val,
+        download=cfg.data.download,
+        scale=cfg.data.scale,
+        smin=cfg.train_scale.smin,
+        smax=cfg.train_scale.smax,
+        mirror=cfg.data.mirror,
+        batch=cfg.data.batch,
+        seed=cfg.seed,
+        workers=cfg.trainer.workers,
+        cache=cfg.data.cache,
+        cache_dir=cfg.dirs.cache,
+        skip_corrupt=cfg.data.skip_corrupt,
+    )
+    module = module_of(
+        model=cfg.model.name,
+        classes=len(data.train.classes),
+        scale=cfg.data.scale,
+        width=cfg.data.width,
+        dropout=cfg.model.dropout,
+        ceil_mode=cfg.model.ceil_mode,
+        draw=cfg.init.draw,
+        draw_seed=cfg.seed,
+        mean=data.colours.mean.tolist(),
+        layers=cfg.layers,
+        lr=cfg.learning_rate,
+        momentum=cfg.optimizer.momentum,
+        weight_decay=cfg.optimizer.weight_decay,
+        nesterov=cfg.optimizer.nesterov,
+        caffe_bias=cfg.optimizer.caffe_bias,
+        patience=cfg.data.patience,
+        schedule=cfg.optimizer.schedule,
+    )
+    return module, data
+
+
+def start_from_parent(net: Network, cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> None:
+    """Net A's layers or all of the parent's in the place of random ones, as recorded when the run was prepared."""
     parent_name = run.record()["parent"]
     if parent_name is None:
-        return net
+        return
     parent = Run.named(parent_name, cfg.dirs.runs)
     source, source_classes = weights.load(parent)
     layers = [name for name, _ in net.named_children()]
@@ -53,7 +96,6 @@ def initial_net(cfg: TrainConfig, run: Run, classes: tuple[str, ...]) -> Network
         print(f"{run.name}: the classes of {parent.name} are others, its outputs are not taken", flush=True)
     fresh = [name for name, _ in net.named_children() if name not in copied]
     print(f"{run.name}: from {parent.name} {', '.join(copied)}; random: {', '.join(fresh) or 'none'}", flush=True)
-    return net
 
 
 def readable_checkpoint(run: Run) -> Path | None:
@@ -96,18 +138,11 @@ def setting(cfg: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def fit(run: Run, data_of: type[ImageData] = ImageData, module_of: type[Recipe] = Classifier) -> None:
+def fit(run: Run, data_of: Callable[..., ImageData] = ImageData, module_of: Callable[..., Recipe] = Classifier) -> None:
     """Train or resume this run until it is finished. The same call again goes on where it stopped."""
     folder, cfg = run.folder, run.config()
-    finite = FiniteLoss()
-    plateau = Steps(cfg.optimizer.schedule) if cfg.optimizer.schedule else Plateau(cfg.data.patience)
-    lines = EpochLines(run.name, cfg.data.batch)
-    callbacks = [
-        finite,
-        plateau,
-        Checkpoints(run.name, folder / "last.ckpt", cfg.trainer.checkpoint_minutes, finite),
-        lines,
-    ]
+    finite, lines = FiniteLoss(), EpochLines(run.name, cfg.data.batch)
+    callbacks = [finite, Checkpoints(run.name, folder / "last.ckpt", cfg.trainer.checkpoint_minutes, finite), lines]
     if sys.stderr.isatty():
         callbacks.append(Bar(refresh_rate=20, leave=False))  # each time it shows the loss, it waits for the device
     curves = Curves.of(cfg, run)
@@ -122,21 +157,25 @@ def fit(run: Run, data_of: type[ImageData] = ImageData, module_of: type[Recipe] 
         num_sanity_val_steps=0,
     )
     trainer.accumulate_grad_batches = accumulation(cfg, trainer.world_size)
-    data = data_of(cfg, folder)
-    classes = data.train.classes
+    module, data = parts(cfg, data_of, module_of)
+    net, classes = module.net, data.train.classes
     checkpoint = readable_checkpoint(run)
-    net = initial_net(cfg, run, classes) if checkpoint is None else weights.build(cfg, len(classes))
+    if checkpoint is None:
+        start_from_parent(net, cfg, run, classes)
     if cfg.trainer.compile:
         net.compile()  # in place: a compiled copy would give the weights other names
     if trainer.is_global_zero:
         run.add_setting(setting(cfg, trainer), checkpoint is not None)
+        with write_whole(folder / "colours.pt") as file:
+            torch.save(vars(data.colours), file)
     share = cfg.data.batch // trainer.world_size // trainer.accumulate_grad_batches
     with together(trainer, f"lower trainer.micro_batch, now {share}, which changes no step's batch"):
         try:
-            trainer.fit(module_of(net, cfg, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except UserError as error:
             raise UserError(str(error).rpartition("UserError: ")[2]) from error  # a worker's comes with its traceback
         if trainer.is_global_zero:
+            (plateau,) = (callback for callback in trainer.callbacks if isinstance(callback, Plateau))
             run.update_record(
                 epochs=trainer.current_epoch, validation=plateau.errors, images_per_second=round(lines.speed, 1)
             )

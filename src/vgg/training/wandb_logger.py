@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError
-from vgg.data.crops import TrainingBatches
+from vgg.data.crops import TrainingOrder
 from vgg.launch.lightning_internals import without_anonymous
 from vgg.runs.run import Run
 from vgg.training.wandb_session import depth, failure, failures, first_line, identifier, require_login
@@ -64,6 +65,9 @@ class Curves(WandbLogger):
         except failures() as error:
             raise UserError(failure(error)) from error
 
+    def log_hyperparams(self, *unused: Any, **more: Any) -> None:
+        """Nothing: the configuration says them all, by its own keys."""
+
     def keep_weights(self, run: Run) -> None:
         """Of a finished run: the weights' sha256; online the weights themselves too, made from the parent's."""
         import wandb
@@ -101,10 +105,9 @@ class ExampleCrops(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.global_step or not trainer.is_global_zero:
             return
-        cfg, images = trainer.datamodule.cfg, trainer.datamodule.train
-        crops = trainer.datamodule.training_crops()
-        first_step = next(iter(TrainingBatches(len(images), cfg.data.batch, cfg.data.batch, 0, 1, cfg.seed)))
-        drawn = [crops.drawn(*key) for key in first_step[:EXAMPLES]]
+        data, images = trainer.datamodule, trainer.datamodule.train
+        crops, order = data.training_crops(), TrainingOrder(len(images), data.hparams.batch, 0, 1, data.hparams.seed)
+        drawn = [crops.drawn(*key) for key in islice(order, EXAMPLES)]
         self.curves.log_image(
             "training_crops",
             [Image.fromarray(crop.numpy()) for crop, *_ in drawn],

@@ -21,10 +21,6 @@ from vgg.data.listing import Listing
 from vgg.data.voc import annotation
 
 
-def tensors(boxes: list[np.ndarray]) -> list[Tensor]:
-    return [torch.from_numpy(own).float() for own in boxes]
-
-
 def refuse_boxless(images: Listing, boxes: list[Tensor]) -> None:
     """An evaluation covers every image: UserError names those without a box of their class."""
     without = [str(images.path(index)) for index, own in enumerate(boxes) if not len(own)]
@@ -38,21 +34,20 @@ COLUMNS = ("file", "x0", "y0", "x1", "y1")
 Object = tuple[str | None, tuple[float, ...], tuple[float, float] | None]  # class, corners in pixels, size of the image
 
 
-def place(cfg: TrainConfig) -> Path:
-    """The CSV file or folder of XML files that the configuration names, or that lies where it is looked for."""
-    if cfg.localisation.annotations:
-        found = Path(cfg.localisation.annotations)
+def place(annotations: str | None, root: Path) -> Path:
+    """The CSV file or folder of XML files that is named, or that lies where it is looked for in the images' folder."""
+    if annotations:
+        found = Path(annotations)
         require(found.exists(), f"localisation.annotations={found}: there is no such file or folder")
         return found
-    root = data_root(cfg.data, Path(cfg.dirs.cache))
     found = next((root / name for name in PLACES if (root / name).exists()), None)
     require(found is not None, f"no boxes in {root}: localisation.annotations=FILE.csv, or a folder of XML files")
     return found
 
 
-def boxes(cfg: TrainConfig, images: Listing) -> list[np.ndarray]:
+def boxes(annotations: str | None, root: Path, images: Listing) -> list[Tensor]:
     """The boxes (n, 4) of each image's class; n is 0 where there is none. Raises UserError naming what is damaged."""
-    path, found = place(cfg), []
+    path, found = place(annotations, root), []
     objects_of = from_csv(path, images) if path.is_file() else from_xml(path, images)
     for index in tqdm(range(len(images)), "boxes of the images", leave=False, disable=None):
         rows = []
@@ -60,9 +55,14 @@ def boxes(cfg: TrainConfig, images: Listing) -> list[np.ndarray]:
             if name in (None, images.classes[images.labels[index]]):
                 width, height = size or Picture(images.read(index)).size
                 rows.append(np.array(corners) / (width, height, width, height))
-        found.append(np.array(rows).reshape(-1, 4).clip(0, 1))
+        found.append(torch.from_numpy(np.array(rows).reshape(-1, 4).clip(0, 1)).float())
     require(any(map(len, found)), f"{path} has no box of the images in {images.root} and their classes")
     return found
+
+
+def configured_boxes(cfg: TrainConfig, images: Listing) -> list[Tensor]:
+    """The same of the images that a configuration names."""
+    return boxes(cfg.localisation.annotations, data_root(cfg.data, Path(cfg.dirs.cache)), images)
 
 
 def corners_of(values: dict[str, str], keys: tuple[str, ...], where: str) -> tuple[float, ...]:

@@ -1,18 +1,18 @@
 """Appendix A's crops that show an object, and the LightningDataModule of images that have boxes."""
 
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vgg.appendix.localisation.annotations import boxes, refuse_boxless, tensors
+from vgg.appendix.localisation.annotations import boxes, refuse_boxless
 from vgg.appendix.localisation.geometry import to_window
-from vgg.core.config import TrainConfig
 from vgg.data.crops import CentreCrops, TrainingCrops
 from vgg.data.datamodule import ImageData
+from vgg.data.datasets import data_root
 from vgg.data.encoded_image import Picture
-from vgg.data.listing import Listing
 from vgg.data.transforms import centre_window, rescaled_size, rescaled_window
 from vgg.nets.state_dicts import sha256_of_tensors
 
@@ -56,8 +56,8 @@ class BoxCrops(TrainingCrops):
     alpha and key as of `TrainingCrops`.
     """
 
-    def __init__(self, images: Listing, boxes: list[Tensor], cfg: TrainConfig):
-        super().__init__(images, cfg)
+    def __init__(self, boxes: list[Tensor], *how: Any):
+        super().__init__(*how)
         self.boxes = boxes
 
     def example(self, picture: Picture, index: int, side: int, rng: np.random.Generator) -> tuple[Tensor, int, Tensor]:
@@ -70,41 +70,45 @@ class BoxCrops(TrainingCrops):
 
 
 class BoxCentreCrops(CentreCrops):
-    """Item row -> (central crop, label, its boxes (most boxes of an image, 4) relative to it, filled up with 0, -1)."""
+    """Item index -> (central crop, label, its boxes (most of an image, 4) relative to it, filled up with 0, -1)."""
 
-    def __init__(self, boxes: list[Tensor], *how: object):
+    def __init__(self, boxes: list[Tensor], *how: Any):
         super().__init__(*how)
         self.boxes, self.most = boxes, max(map(len, boxes))
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int, Tensor, int]:
-        crop, label, unreadable = super().__getitem__(row)
+    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor, int]:
+        crop, label, unreadable = super().__getitem__(index)
         found = torch.zeros(self.most, 4)
         if unreadable < 0:
-            index = self.indices[row]
-            size = rescaled_size(self.pictures[index].size, self.side)
-            own = self.boxes[index]
+            size, own = rescaled_size(self.pictures[index].size, self.side), self.boxes[index]
             found[: len(own)] = to_window(own, size, *centre_window(size, self.crop), self.crop, False)
         return crop, label, found, unreadable
 
 
 class BoxData(ImageData):
-    """The images of one run that have boxes, and these."""
+    """Training and validation images that have boxes, and these; batches as `BoxPredictor` takes them.
 
-    def __init__(self, cfg: TrainConfig, folder: Path):
-        super().__init__(cfg, folder)
-        found = boxes(cfg, self.train)
+    Args:
+        annotations: a CSV file, or a folder of XML files; None: looked for in `root`.
+        images: as of `ImageData`.
+    """
+
+    def __init__(self, annotations: str | None = None, **images: Any):
+        super().__init__(**images)
+        root = data_root(self.source, self.cache_dir)
+        found = boxes(annotations, root, self.train)
         having = [index for index, own in enumerate(found) if len(own)]
         if len(having) < len(self.train):
             print(f"{len(having):,} of the {len(self.train):,} training images have boxes: these are trained on")
-        self.train, self.train_boxes = self.train.subset(having), tensors([found[index] for index in having])
-        self.val_boxes = tensors(boxes(cfg, self.val))
+        self.train, self.train_boxes = self.train.subset(having), [found[index] for index in having]
+        self.val_boxes = boxes(annotations, root, self.val)
         refuse_boxless(self.val, self.val_boxes)
 
     def sums(self) -> dict[str, str]:
         return super().sums() | {"boxes": sha256_of_tensors({"boxes": torch.cat(self.train_boxes + self.val_boxes)})}
 
-    def training_crops(self) -> BoxCrops:
-        return BoxCrops(self.train, self.train_boxes, self.cfg)
+    def training_crops(self) -> TrainingCrops:
+        return super().training_crops(partial(BoxCrops, self.train_boxes))
 
     def validation_crops(self, *how: int) -> BoxCentreCrops:
         return BoxCentreCrops(self.val_boxes, self.val, *how)

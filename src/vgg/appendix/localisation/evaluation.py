@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vgg.appendix.localisation import candidates
-from vgg.appendix.localisation.annotations import boxes, refuse_boxless, tensors
+from vgg.appendix.localisation.annotations import configured_boxes, refuse_boxless
 from vgg.appendix.localisation.geometry import OVERLAP, overlaps
 from vgg.appendix.localisation.tables import PROTOCOLS, paper_row
 from vgg.core.config import EvaluateConfig
@@ -153,7 +153,7 @@ def evaluate(cfg: EvaluateConfig) -> Localisation:
         task = run.config().task
         require(task == "localisation", f"{run.name} was trained with task={task}: box predictors end in -loc-pcr")
     images = evaluated_images(cfg, tuple(runs[0].record()["classes"]))
-    truth, labels = tensors(boxes(cfg, images)), np.array(images.labels)
+    truth, labels = configured_boxes(cfg, images), np.array(images.labels)
     refuse_boxless(images, truth)
     parents: list[Run | None] = [None] * len(runs)
     classes, named = labels[:, None], []

@@ -1,20 +1,33 @@
 """Appendix A's box predictor as a LightningModule."""
 
+from typing import Any, Literal
+
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 
-from vgg.appendix.localisation.data import BoxData
 from vgg.appendix.localisation.geometry import OVERLAP, boxes_of_classes, overlap_of_pairs
-from vgg.core.config import TrainConfig
-from vgg.nets.vgg import VGG
 from vgg.training.modules import Recipe
 
 
 class BoxPredictor(Recipe):
-    """A net whose fc8 gives a box, for each class or for all, under the Euclidean loss 1/2 ||box - target||^2."""
+    """A net whose fc8 gives a box, under the Euclidean loss 1/2 ||box - target||^2.
 
-    def __init__(self, net: VGG, cfg: TrainConfig, data: BoxData):
-        super().__init__(net, cfg, data, {"box": MeanMetric()})
+    A batch has labels (N,) and boxes as seen from the crop as targets: (N, 4), in validation (N, most of an image, 4).
+
+    Args:
+        boxes: "pcr" for a box of each class, "scr" for one of all.
+        recipe: as of `Recipe`.
+    """
+
+    def __init__(self, boxes: Literal["pcr", "scr"] = "pcr", **recipe: Any):
+        super().__init__(**recipe)
+
+    def outputs(self, classes: int) -> int:
+        return 4 * classes if self.hparams.boxes == "pcr" else 4
+
+    def metrics(self, classes: int) -> dict[str, Metric]:
+        return {"box": MeanMetric()}
 
     def chosen(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(N, 4 or 4 * classes) -> the boxes of these classes (N, 4)."""
