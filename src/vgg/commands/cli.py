@@ -137,6 +137,33 @@ def overview(arguments: argparse.Namespace) -> None:
     print(rendered(arguments.runs))
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    from vgg.report.comparison import rendered
+
+    print(rendered((arguments.one, arguments.other), arguments.runs, arguments.cache))
+
+
+def clean(arguments: argparse.Namespace) -> None:
+    from vgg.runs.cleaning import kinds, remove
+
+    of_name = {kind.name: kind for kind in kinds(arguments.runs, arguments.cache)}
+    if unknown := sorted(set(arguments.kinds) - set(of_name)):
+        raise UserError(f"{unknown[0]}: choose from {', '.join(of_name)}")
+    for name, kind in of_name.items():
+        if arguments.kinds and name not in arguments.kinds:
+            continue
+        print(f"{name:<12}{len(kind.paths):>6} {kind.bytes / 1e6:>10,.1f} MB  {kind.about}")
+        if arguments.kinds and name == "unfinished":
+            for path in kind.paths:
+                print(f"  {path}")
+        if name in arguments.kinds and arguments.yes:
+            remove(kind)
+    if arguments.kinds:
+        print("removed" if arguments.yes else "--yes removes them")
+    else:
+        print(f"python -m vgg clean {' '.join(of_name)} names what goes; finished nets and evaluations' lines stay")
+
+
 def report(arguments: argparse.Namespace) -> None:
     from vgg.report.page import write
 
@@ -208,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
         if name != "keep":
             command.add_argument("--mine", action="store_true", help="the runs' evaluations, not those of results/")
         if name == "tables":
-            command.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+            command.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
         if name == "claims":
             command.add_argument("--format", choices=("text", "markdown"), default="text")
         if name == "figure":
@@ -227,6 +254,18 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("runs", help="every run: its state, errors, parent and age")
     command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
     command.set_defaults(call=overview)
+    command = commands.add_parser("compare", help="two runs: configurations, errors on the same images, curves")
+    command.add_argument("one", metavar="RUN", help="its name, as digits/C-256")
+    command.add_argument("other", metavar="RUN", help="as digits/D-256")
+    command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    add_cache(command, "where the images are")
+    command.set_defaults(call=compare)
+    command = commands.add_parser("clean", help="what can be removed, with its size; removes what is named, with --yes")
+    command.add_argument("kinds", nargs="*", metavar="KIND", help="posteriors, indexes, parquet, unfinished")
+    command.add_argument("--yes", action="store_true", help="remove it")
+    command.add_argument("--runs", type=path, default=Path("runs"), help="the folder of the runs (default: runs)")
+    add_cache(command, "the cache's folder")
+    command.set_defaults(call=clean)
     command = commands.add_parser("predict", help="the five most probable classes of photos")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     command.add_argument("--run", required=True, help="a finished run, as digits/D-jitter, or torchvision:vgg16")

@@ -68,12 +68,13 @@ def tables(origins: Origins) -> list[tuple[str, list[str], list[list[str]]]]:
 
 
 def rendered(origins: Origins, form: str) -> str:
-    """Tables 3 to 12 and the networks around it, for one data set, as text, markdown or csv."""
+    """Tables 3 to 12 and the networks around it, for one data set, as text, markdown, csv or latex."""
     lines = origins.ours(Classification)
-    parts = [described(origins)] if form != "csv" else []
-    table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table}[form]
+    worded = form in ("text", "markdown")
+    parts = [described(origins)] if worded else []
+    table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table, "latex": latex_table}[form]
     parts += [table_of(*each) for each in tables(origins)]
-    parts += [comparison_nets.commands(lines)] if form != "csv" else []
+    parts += [comparison_nets.commands(lines)] if worded else []
     parts += [table_of(*each) for each in localisation_tables.tables(origins)]
     parts += [table_of(*each) for each in transfer_tables.tables(origins)]
     return ("\n\n" if form != "csv" else "\n").join(parts)
@@ -132,6 +133,26 @@ def markdown_table(title: str, header: list[str], body: list[list[str]]) -> str:
     left = first_number(header)
     marks = [":--" if place < left else "--:" for place in range(len(header))]
     return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (header, marks, *body))])
+
+
+LATEX = str.maketrans(
+    {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "×": r"$\times$", "†": r"$\dag$"}
+)
+
+
+def latex_table(title: str, header: list[str], body: list[list[str]]) -> str:
+    """With the rules of the package booktabs."""
+    left = first_number(header)
+    rows = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in (header, *body)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{title.translate(LATEX)}}}",
+        rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(header) - left)}}}",
+        *(r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"),
+        *(r"\end{tabular}", r"\end{table}"),
+    ]
+    return "\n".join(lines)
 
 
 def csv_table(title: str, header: list[str], body: list[list[str]]) -> str:
