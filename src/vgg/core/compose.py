@@ -31,9 +31,9 @@ def typed(cfg: DictConfig, schema: type[Config]) -> Config:
 
 def values_of(group: str, name: str) -> DictConfig:
     """The values of an option's file, over those of the options of its group that it starts from."""
-    own = OmegaConf.load(CONF / group / f"{name}.yaml")
-    parents = [parent for parent in own.pop("defaults", []) if parent != "_self_"]
-    return OmegaConf.merge(*(values_of(group, parent) for parent in parents), own)
+    values = OmegaConf.load(CONF / group / f"{name}.yaml")
+    parents = [parent for parent in values.pop("defaults", []) if parent != "_self_"]
+    return OmegaConf.merge(*(values_of(group, parent) for parent in parents), values)
 
 
 def option(group: str, name: str, schema: type[Config], key: str | None = None) -> Config:

@@ -63,13 +63,13 @@ def checked(schema: type) -> type:
 
 def keys(schema: type, prefix: str = "") -> dict[str, str | None]:
     """Every key, those of groups too, with its description: {"data": …, "data.lr": …}."""
-    found: dict[str, str | None] = {}
+    described: dict[str, str | None] = {}
     for name, field in schema.__pydantic_fields__.items():
-        found[prefix + name] = field.description
+        described[prefix + name] = field.description
         for part in (field.annotation, *get_args(field.annotation)):
             if is_dataclass(part):
-                found |= keys(part, f"{prefix}{name}.")
-    return found
+                described |= keys(part, f"{prefix}{name}.")
+    return described
 
 
 def in_file_names(text: str) -> str:
@@ -101,7 +101,7 @@ def folder(path: str) -> str:
 
 def distinct(values: list[Any]) -> list[Any]:
     """Refuse a list that names something twice."""
-    if repeated := [short(value) for place, value in enumerate(values) if value in values[:place]]:
+    if repeated := [short(value) for index, value in enumerate(values) if value in values[:index]]:
         raise ValueError(f"{repeated[0]} stands there twice")
     return values
 

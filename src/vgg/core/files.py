@@ -21,10 +21,10 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{socket.gethostname()}")
 
 
-def flock(file: int, how: int) -> None:
+def flock(file: int, mode: int) -> None:
     """fcntl's. Raises UserError where the disk knows no locks, and BlockingIOError as it does."""
     try:
-        fcntl.flock(file, how)
+        fcntl.flock(file, mode)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise

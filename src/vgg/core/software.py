@@ -9,7 +9,7 @@ from vgg.core.paths import REPOSITORY
 def commit() -> str | None:
     """The commit of this code, with a + where files are changed; None outside a git checkout."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", REPOSITORY, "describe", "--always", "--dirty=+", "--abbrev=12"],
             capture_output=True,
             text=True,
@@ -17,7 +17,7 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return process.stdout.strip()
 
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "pillow", "simplejpeg")

@@ -58,7 +58,7 @@ def training_colours(images: Listing, published_mean: tuple[float, ...] | None =
         pixels = np.asarray(image, dtype=np.float64).reshape(-1, 3)
         count, total, products = count + len(pixels), total + pixels.sum(0), products + pixels.T @ pixels
     require(count > 0, f"no image in {images.root} can be read")
-    found = Colours.of(count, total, products)
+    colours = Colours.of(count, total, products)
     if published_mean is not None:
-        return Colours(torch.tensor(published_mean), found.components, found.deviations)
-    return found
+        return Colours(torch.tensor(published_mean), colours.components, colours.deviations)
+    return colours

@@ -112,7 +112,7 @@ class ImageData(pl.LightningDataModule):
         if kept and stage == "fit" and self.trainer.is_global_zero:
             print(f"{kept / 1e6:,.0f} MB of decoded images are kept in memory (data.cache)", flush=True)
 
-    def loader(self, dataset: Dataset, **how: Any) -> DataLoader:
+    def loader(self, dataset: Dataset, **options: Any) -> DataLoader:
         workers = decoding_workers(self.hparams.workers, self.trainer.world_size // self.trainer.num_nodes)
         return Loader(
             dataset,
@@ -120,7 +120,7 @@ class ImageData(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            **how,
+            **options,
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -73,14 +73,14 @@ def listing(data: Data | Source, cache: Path, split: str) -> Listing:
     if data.form == "imagenet":
         from vgg.data.imagenet import layouts  # which imports scipy
 
-        found = layouts.find(root, split, cache, data.val).images
+        images = layouts.find(root, split, cache, data.val).images
     elif data.form == "voc":
-        found = voc.per_class(root, split)
+        images = voc.per_class(root, split)
     else:
-        found = list_folder(Path(data.val) if split == "val" and data.val else root / split)
+        images = list_folder(Path(data.val) if split == "val" and data.val else root / split)
     if data.classes is not None:
         require(
-            len(found.classes) == data.classes,
-            f"{found.root} has {len(found.classes)} classes, data.classes says {data.classes}",
+            len(images.classes) == data.classes,
+            f"{images.root} has {len(images.classes)} classes, data.classes says {data.classes}",
         )
-    return found
+    return images

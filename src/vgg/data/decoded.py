@@ -66,7 +66,7 @@ def whole(picture: Picture, side: int | None) -> bool:
 def keep(
     images: Listing,
     side: int | None,
-    how: Literal["auto", "ram", "none"],
+    cache: Literal["auto", "ram", "none"],
     workers: int,
     ranks: int = 1,
     free: Callable[[], int] = lambda: psutil.virtual_memory().available,
@@ -79,7 +79,7 @@ def keep(
     """
     limit = min(MOST, free() // SHARE) // ranks
     forked = not workers or multiprocessing.get_start_method() == "fork"
-    if how == "none" or (how == "auto" and (sum(images.sizes) > limit or not forked)):
+    if cache == "none" or (cache == "auto" and (sum(images.sizes) > limit or not forked)):
         return Pictures(images)
     if not forked:
         raise UserError(
@@ -101,7 +101,7 @@ def keep(
 
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(size, range(len(images))))
-        if how == "auto" and sum(sizes) > limit:
+        if cache == "auto" and sum(sizes) > limit:
             return Pictures(images)
         if sum(sizes) > free() // ranks:
             raise UserError(

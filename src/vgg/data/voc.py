@@ -92,7 +92,7 @@ def labelled(root: Path, split: str, labels: str = "objects") -> Labelled:
 
 def read_labels(path: Path, persons: bool) -> dict[Sample, int]:
     """Sample -> 1, -1 or 0 of one class."""
-    found: dict[Sample, int] = {}
+    labels: dict[Sample, int] = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         words = line.split()
         if not words:
@@ -104,10 +104,10 @@ def read_labels(path: Path, persons: bool) -> dict[Sample, int]:
             f"{path}, line {number}: {line[:60]!r} is not {'IMAGE PERSON' if persons else 'IMAGE'} and 1, -1 or 0",
         )
         sample = Sample(image, int(numbers[0]) if persons else 0)
-        require(sample not in found, f"{path}, line {number}: {' '.join(words[:-1])} is there twice")
-        found[sample] = int(numbers[-1])
-    require(bool(found), f"{path} is empty")
-    return found
+        require(sample not in labels, f"{path}, line {number}: {' '.join(words[:-1])} is there twice")
+        labels[sample] = int(numbers[-1])
+    require(bool(labels), f"{path} is empty")
+    return labels
 
 
 def image_files(root: Path, names: list[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -125,14 +125,14 @@ def images(root: Path, names: list[str], classes: tuple[str, ...]) -> Listing:
 
 def per_class(root: Path, split: str) -> Listing:
     """A row for each image and each class that it shows, difficult ones left out."""
-    found = labelled(root, split)
-    names = [sample.image for sample in found.samples]
+    labels = labelled(root, split)
+    names = [sample.image for sample in labels.samples]
     files, sizes = image_files(root, names)
-    rows = [(int(label), int(index)) for label, index in np.argwhere(found.truth.T == 1)]
+    rows = [(int(label), int(index)) for label, index in np.argwhere(labels.truth.T == 1)]
     return Listing(
         root / "JPEGImages",
-        found.classes,
-        tuple(f"{found.classes[label]}/{files[index]}" for label, index in rows),
+        labels.classes,
+        tuple(f"{labels.classes[label]}/{files[index]}" for label, index in rows),
         tuple(sizes[index] for _, index in rows),
         tuple(label for label, _ in rows),
         Places(
@@ -151,11 +151,13 @@ def people(root: Path, samples: tuple[Sample, ...], classes: tuple[str, ...]) ->
     boxes = {}
     for image, persons in by_image.items():
         path = root / "Annotations" / f"{image}.xml"
-        found = annotation(path).objects
+        person_boxes = annotation(path).objects
         for person in persons:
-            there = 1 <= person <= len(found) and found[person - 1].name == "person"
-            require(there, f"{path}: object {person}, which has actions, is not a person of the {len(found)} there")
-            boxes[Sample(image, person)] = found[person - 1].box
+            there = 1 <= person <= len(person_boxes) and person_boxes[person - 1].name == "person"
+            require(
+                there, f"{path}: object {person}, which has actions, is not a person of the {len(person_boxes)} there"
+            )
+            boxes[Sample(image, person)] = person_boxes[person - 1].box
     files, sizes = image_files(root, [sample.image for sample in samples])
     return Boxes(
         root / "JPEGImages",
@@ -188,7 +190,7 @@ def annotation(path: Path) -> Annotation:
     """
     try:
         tree = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=WithoutDoctype()))
-        found = []
+        boxes = []
         for item in tree.findall("object"):
             keys = ("name", "bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
             name, *corners = (item.findtext(key) for key in keys)
@@ -198,8 +200,8 @@ def annotation(path: Path) -> Annotation:
             box = max(0, x0 - 1), max(0, y0 - 1), x1, y1
             if not (box[0] < box[2] and box[1] < box[3]):
                 raise ValueError(f"a box has no area: {x0, y0, x1, y1}")
-            found.append(Object(name.strip(), box))
+            boxes.append(Object(name.strip(), box))
         size = tuple(round(float(tree.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
-        return Annotation(size if all(size) else None, found)
+        return Annotation(size if all(size) else None, boxes)
     except (OSError, ElementTree.ParseError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is missing or not an annotation with boxes: {error}") from error

@@ -67,9 +67,9 @@ class Loader(DataLoader):
         *,
         asked_to_stop: Callable[[], bool] = lambda: False,
         finish: Callable[[Any, bool], Any] = lambda batch, last: batch,
-        **how: Any,
+        **options: Any,
     ):
-        super().__init__(dataset, worker_init_fn=leave_signals_to_parent, **how)
+        super().__init__(dataset, worker_init_fn=leave_signals_to_parent, **options)
         self.asked_to_stop, self.finish = asked_to_stop, finish
         self.waiting_since: float | None = None
         self.given_up = False

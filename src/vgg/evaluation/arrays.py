@@ -133,14 +133,14 @@ def class_match(run: Run, images: Listing) -> str | None:
 
 def arrays_under(cfg: EvaluateConfig, run: Run, images: Listing, views: list[str], scales: list[int]) -> list[Array]:
     """Every (run, view, Q) of one run, with the rounding of its pools that the configuration asks for."""
-    record, own = run.record(), run.config()
+    record, cfg_of_run = run.record(), run.config()
     require(
-        own.model.name not in NOT_DENSE or not {"dense", *DESCRIPTORS}.intersection(views),
+        cfg_of_run.model.name not in NOT_DENSE or not {"dense", *DESCRIPTORS}.intersection(views),
         f"{run.name} cannot be dense, its input is fixed: eval_method=multicrop, tencrop or center",
     )
-    ours = own.model.name in OF_TABLE_1
+    ours = cfg_of_run.model.name in OF_TABLE_1
     require(cfg.ceil_mode is None or ours, f"ceil_mode={cfg.ceil_mode} is about Table 1's nets, not about {run.name}")
-    ceil_mode = own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
+    ceil_mode = cfg_of_run.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode
     arrays = []
     for view in views:
         for q in scales:
@@ -175,16 +175,16 @@ def compute_missing(cfg: EvaluateConfig, arrays: list[Array], images: Listing) -
         "evaluate.py runs on one machine, or on several in a Slurm allocation (trainer=slurm)",
     )
     for run in dict.fromkeys(array.run for array in arrays if is_missing(array, images)):
-        own = [array for array in arrays if array.run == run]
-        with alone(own[0].path.with_name(own[0].key.weights)):
+        of_run = [array for array in arrays if array.run == run]
+        with alone(of_run[0].path.with_name(of_run[0].key.weights)):
             tasks = [
                 {"view": array.key.view, "q": array.key.q, "path": str(array.path)}
-                for array in own
+                for array in of_run
                 if is_missing(array, images)
             ]
-            shown = ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks)
+            said = ", ".join(f"{VIEW_NAMES[task['view']]} at Q={task['q']}" for task in tasks)
             if tasks:
-                print(f"{run.name}: {shown}", flush=True)
+                print(f"{run.name}: {said}", flush=True)
                 compute(cfg, run, tasks)
 
 

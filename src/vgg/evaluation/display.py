@@ -14,8 +14,8 @@ def shown_scales(line: Classification | Localisation) -> list[str]:
     scale, mode, lines = line.scale[0], line.ceil_mode[0], []
     for q in sorted(set(line.q)):
         sides = ", ".join(str(score_map_side(value, scale, mode)) for value in q)
-        known = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line.cells)  # other nets have others
-        about = f"scale {scale:g}, width {line.width[0]:g}" + (f"; map sides {sides}" if known else "")
+        with_scale = all(CELL.match(cell)["model"] in OF_TABLE_1 for cell in line.cells)  # other nets have others
+        about = f"scale {scale:g}, width {line.width[0]:g}" + (f"; map sides {sides}" if with_scale else "")
         lines.append(f"Q = {', '.join(map(str, q))} ({about})")
     return lines
 

@@ -51,25 +51,25 @@ def provenance(
         "runs": tuple(run.name for run in runs),
         "data": cfg.data.name,
         "classes": len(images.classes),
-        "scale": tuple(own.data.scale for own in configs),
+        "scale": tuple(of_run.data.scale for of_run in configs),
         "mirror": tuple(cfg.data.mirror for _ in configs),
         "schedule": tuple(
-            own.optimizer.schedule and tuple((share, factor) for share, factor in own.optimizer.schedule)
-            for own in configs
+            of_run.optimizer.schedule and tuple((share, factor) for share, factor in of_run.optimizer.schedule)
+            for of_run in configs
         ),
-        "width": tuple(own.data.width for own in configs),
+        "width": tuple(of_run.data.width for of_run in configs),
         "parameters": tuple(record["parameters"] for record in records),
         "multiply_adds": tuple(record["multiply_adds"] for record in records),
         "cells": tuple(
-            f"{own.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
-            for run, own in zip(runs, configs, strict=True)
+            f"{of_run.model.name}-{cfg.train_scale.name}" if run.published else run.name.split("/")[1]
+            for run, of_run in zip(runs, configs, strict=True)
         ),
         "source_sha256": tuple(record.get("source_sha256") for record in records),
-        "seed": tuple(own.seed for own in configs),
-        "draw": tuple(own.init.draw for own in configs),
-        "from_a": tuple(own.init.from_a for own in configs),
+        "seed": tuple(of_run.seed for of_run in configs),
+        "draw": tuple(of_run.init.draw for of_run in configs),
+        "from_a": tuple(of_run.init.from_a for of_run in configs),
         "default_draw": cfg.data.draw,
-        "ceil_mode": tuple(own.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for own in configs),
+        "ceil_mode": tuple(of_run.model.ceil_mode if cfg.ceil_mode is None else cfg.ceil_mode for of_run in configs),
         "precision": cfg.trainer.precision,
         "weights_sha256": tuple(record["weights_sha256"] for record in records),
         "images_sha256": images.sha256,

@@ -188,7 +188,7 @@ def read(path: Path, kind: type[Kind]) -> list[Kind]:
 
     Raises UserError naming a line that is damaged or of another version.
     """
-    found: dict[str, Kind] = {}
+    by_key: dict[str, Kind] = {}
     for number, text in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
         try:
             record = adapter(kind).validate_json(text)
@@ -198,6 +198,6 @@ def read(path: Path, kind: type[Kind]) -> list[Kind]:
             raise UserError(
                 f"{path}, line {number} is damaged or of another version ({what}: {first['msg']}): remove the line"
             ) from error
-        found.pop(record.key, None)
-        found[record.key] = record
-    return list(found.values())
+        by_key.pop(record.key, None)
+        by_key[record.key] = record
+    return list(by_key.values())

@@ -85,8 +85,8 @@ class Scoring(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         images, indices = batch
         if len(indices):
-            found = views.rows(self.net, channels_last(images), self.view, self.softmax, self.mirror)
-            self.rows[indices.cpu().numpy()] = found.float().cpu().numpy()
+            rows = views.rows(self.net, channels_last(images), self.view, self.softmax, self.mirror)
+            self.rows[indices.cpu().numpy()] = rows.float().cpu().numpy()
             self.covered[indices.cpu().numpy()] = True
 
     def save(self, path: Path) -> None:

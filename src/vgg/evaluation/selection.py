@@ -17,8 +17,8 @@ K_AND_T = (5, 0.0)  # of the merging of boxes: the paper states neither, these a
 
 def cells_of(line: Classification | Localisation) -> list[str | None]:
     """The paper's cells that an evaluation's runs are of."""
-    each = zip(line.runs, line.seed, line.draw, strict=True)
-    return [cell_of(run, line.data, seed, draw, line.default_draw) for run, seed, draw in each]
+    trained = zip(line.runs, line.seed, line.draw, strict=True)
+    return [cell_of(run, line.data, seed, draw, line.default_draw) for run, seed, draw in trained]
 
 
 def papers_settings(line: Classification | Localisation) -> bool:
@@ -108,13 +108,13 @@ def by_cell(lines: Sequence[Classification]) -> dict[Cell, BySeed]:
 
     A net of the data option's draw stands under its bare name, and under the name that says the draw.
     """
-    found: dict[Cell, BySeed] = {}
+    evaluations: dict[Cell, BySeed] = {}
     for line in settled([line for line in lines if papers_settings(line)]):
         cells = cells_of(line)
         full = [full_name(cell, draw) for cell, draw in zip(cells, line.draw, strict=True)]
         for names in {tuple(cells), tuple(full)}:
-            found.setdefault(net_cell(list(zip(names, line.q, strict=True)), line.views), {})[line.seed[0]] = line
-    return found
+            evaluations.setdefault(net_cell(list(zip(names, line.q, strict=True)), line.views), {})[line.seed[0]] = line
+    return evaluations
 
 
 def matching(row: ErrorRow, lines: Sequence[Classification]) -> list[Classification]:

@@ -19,12 +19,12 @@ def ilsvrc_ids(cfg: EvaluateConfig) -> dict[str, int]:
     """Synset id -> ILSVRC2012_ID of the 1,000 classes, from meta.mat in the devkit's folder or archive."""
     require(bool(cfg.devkit or cfg.data.root), "submission needs the devkit: devkit=ILSVRC2012_devkit_t12.tar.gz")
     if cfg.devkit:
-        places = [Path(cfg.devkit)]
+        paths = [Path(cfg.devkit)]
     else:
-        places = [Path(cfg.data.root) / name for name in ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")]
-    place = next((place for place in places if place.exists()), None)
-    require(place is not None, f"no devkit at {' or '.join(map(str, places))}: devkit=PATH names it")
-    return {synset: number for number, synset in devkit_ids(place).items()}
+        paths = [Path(cfg.data.root) / name for name in ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")]
+    path = next((path for path in paths if path.exists()), None)
+    require(path is not None, f"no devkit at {' or '.join(map(str, paths))}: devkit=PATH names it")
+    return {synset: number for number, synset in devkit_ids(path).items()}
 
 
 def class_names(runs: list[Run], ids: dict[str, int]) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def class_names(runs: list[Run], ids: dict[str, int]) -> tuple[str, ...]:
 
     synsets = tuple(sorted(ids))
     several = [tuple(run.record()["classes"]) for run in runs]
-    if any(run.published and same_outputs(own, synsets) for run, own in zip(runs, several, strict=True)):
+    if any(run.published and same_outputs(of_run, synsets) for run, of_run in zip(runs, several, strict=True)):
         return synsets
     return several[0]
 

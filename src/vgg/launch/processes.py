@@ -54,23 +54,23 @@ def clean_environment(launch: str) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1"} | QUIET_WANDB | KEPT_MEMORY | kept
 
 
-def launcher(how: Trainer) -> list[str]:
+def launcher(cfg: Trainer) -> list[str]:
     """What stands before `-m vgg …`: this Python, whose Lightning starts the other ranks, or srun or torchrun."""
-    if how.launch == "srun":
+    if cfg.launch == "srun":
         require("SLURM_JOB_ID" in os.environ, "trainer.launch=srun: there is no Slurm allocation; use sbatch or salloc")
-        ranks = how.num_nodes * how.devices
-        cores = int(os.environ.get("SLURM_CPUS_ON_NODE", how.devices)) // how.devices  # srun does not hand on sbatch's
+        ranks = cfg.num_nodes * cfg.devices
+        cores = int(os.environ.get("SLURM_CPUS_ON_NODE", cfg.devices)) // cfg.devices  # srun does not hand on sbatch's
         return [
             # In a job named interactive, as salloc's is, Lightning's ranks would not know that srun started them.
-            *("srun", "--job-name=vgg", "--overlap", "--kill-on-bad-exit=1", f"--nodes={how.num_nodes}"),
-            *(f"--ntasks={ranks}", f"--ntasks-per-node={how.devices}", f"--cpus-per-task={max(1, cores)}"),
+            *("srun", "--job-name=vgg", "--overlap", "--kill-on-bad-exit=1", f"--nodes={cfg.num_nodes}"),
+            *(f"--ntasks={ranks}", f"--ntasks-per-node={cfg.devices}", f"--cpus-per-task={max(1, cores)}"),
             sys.executable,
         ]
-    if how.launch == "torchrun":
-        host, _, port = how.leader.partition(":")
+    if cfg.launch == "torchrun":
+        host, _, port = cfg.leader.partition(":")
         return [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={how.num_nodes}"),
-            *(f"--nproc-per-node={how.devices}", f"--node-rank={how.node_rank}"),
+            *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={cfg.num_nodes}"),
+            *(f"--nproc-per-node={cfg.devices}", f"--node-rank={cfg.node_rank}"),
             *(f"--master-addr={host}", f"--master-port={port}"),
         ]
     return [sys.executable]
@@ -136,7 +136,7 @@ def until_closed() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...] = ()) -> int:
+def run_fresh(command: str, path: Path, cfg: Trainer, keep_open: tuple[int, ...] = ()) -> int:
     """`python -m vgg COMMAND PATH` in processes of its own; the exit status, negative for a signal.
 
     SIGTERM, SIGUSR1 and SIGUSR2 are passed on; Ctrl-C reaches it by itself, as it is in the same process group. Where
@@ -151,14 +151,14 @@ def run_fresh(command: str, path: Path, how: Trainer, keep_open: tuple[int, ...]
         "trainer=torchrun once on each machine)",
     )
     process = subprocess.Popen(
-        [*launcher(how), "-m", "vgg", command, str(path)], env=clean_environment(how.launch), pass_fds=keep_open
+        [*launcher(cfg), "-m", "vgg", command, str(path)], env=clean_environment(cfg.launch), pass_fds=keep_open
     )
     received: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if number != signal.SIGINT:
-            process.send_signal(TO_RANKS.get(how.launch, number))
+            process.send_signal(TO_RANKS.get(cfg.launch, number))
 
     before = {number: signal.signal(number, pass_on) for number in STOPPING}
     try:

@@ -57,8 +57,8 @@ def composition_mistake(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return no_option(group, name, error.options)
-    if found := re.match(r"Could not override '([^']+)'", str(error)):
-        key, group = found[1], found[1].partition(".")[0]
+    if match := re.match(r"Could not override '([^']+)'", str(error)):
+        key, group = match[1], match[1].partition(".")[0]
         if key in keys(TrainConfig):
             return f"{key}: there is no such key without {group}="
         if key in keys(EvaluateConfig) or key in groups:
@@ -71,8 +71,8 @@ def composition_mistake(error: Exception) -> str:
         return no_option(group, name, groups[group])
     if isinstance(error, OverrideParseException):
         return f"{error.override}: an option is KEY=VALUE, its text with special signs in quotes, as in 'tag=\"a(b\"'"
-    if found := re.match(r"Ambiguous value for argument '(.*)'$", str(error).partition("\n")[0]):
-        return f"{found[1]}: several values need -m, a list is KEY=[A,B], text with a comma in it 'KEY=\"A,B\"'"
+    if match := re.match(r"Ambiguous value for argument '(.*)'$", str(error).partition("\n")[0]):
+        return f"{match[1]}: several values need -m, a list is KEY=[A,B], text with a comma in it 'KEY=\"A,B\"'"
     if isinstance(error, HydraException):
         return " ".join(str(error).partition("Config search path:")[0].split())
     raise error
@@ -110,5 +110,5 @@ class Jobs(Callback):
             print(f"\nsweep: {len(jobs)} jobs, {len(failed)} failed")
             common = set.intersection(*(set(job["overrides"]) for job in jobs))
             for job in jobs:
-                own = " ".join(override for override in job["overrides"] if override not in common)
-                print(f"  {own}: {'failed: ' + job['error'] if job['error'] else 'done'}")
+                of_job = " ".join(override for override in job["overrides"] if override not in common)
+                print(f"  {of_job}: {'failed: ' + job['error'] if job['error'] else 'done'}")

@@ -11,19 +11,19 @@ from vgg.core.config import Trainer
 from vgg.core.errors import UserError, require
 
 
-def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
+def lightning_trainer(cfg: Trainer, **more: object) -> pl.Trainer:
     """The Lightning trainer for these devices; training and evaluation share it."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # 32-true is float32, no less
-    several = how.strategy == "ddp" or how.devices != 1 or how.num_nodes > 1
+    several = cfg.strategy == "ddp" or cfg.devices != 1 or cfg.num_nodes > 1
     try:
         trainer = pl.Trainer(
-            accelerator=how.accelerator,
-            devices=how.devices,
-            num_nodes=how.num_nodes,
+            accelerator=cfg.accelerator,
+            devices=cfg.devices,
+            num_nodes=cfg.num_nodes,
             # Broadcast at every forward pass, buffers would set ranks with unequal numbers of validation batches
             # waiting for one another. The mean never changes, and statistics of batches are averaged at validations.
             strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
-            precision=how.precision,
+            precision=cfg.precision,
             use_distributed_sampler=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -31,10 +31,10 @@ def lightning_trainer(how: Trainer, **more: object) -> pl.Trainer:
             **more,
         )
     except MisconfigurationException as error:
-        raise UserError(f"trainer.accelerator={how.accelerator}: {error}") from error
+        raise UserError(f"trainer.accelerator={cfg.accelerator}: {error}") from error
     require(
-        trainer.precision == how.precision,
-        f"trainer.precision={how.precision}: this device has no such thing, on a CPU take {trainer.precision}",
+        trainer.precision == cfg.precision,
+        f"trainer.precision={cfg.precision}: this device has no such thing, on a CPU take {trainer.precision}",
     )
     return trainer
 

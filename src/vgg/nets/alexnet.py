@@ -50,8 +50,8 @@ class AlexNet(FullyConnected):
                     stride, skip = stride // 2, skip - 1
                 out, _, groups = outputs.partition(":")
                 wide = 2 * max(1, round(int(out) * width / 2))  # two towers halve it
-                how = {"stride": stride, "padding": padding, "groups": int(groups or 1)}
-                self.add_module(f"conv{number}", nn.Conv2d(channels, wide, kernel, **how))
+                options = {"stride": stride, "padding": padding, "groups": int(groups or 1)}
+                self.add_module(f"conv{number}", nn.Conv2d(channels, wide, kernel, **options))
                 channels, side = wide, (side + 2 * padding - kernel) // stride + 1
                 middle, step = middle + (kernel // 2 - padding) * step, stride * step
         self.cell = 2 * middle + (side - 1) * step + 1

@@ -52,7 +52,7 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
     """Our state_dict from a caffemodel of the authors, BGR turned to RGB in conv1_1. ValueError for another file."""
     net = caffe_net().FromString(content)
     blobs = {layer.name: layer.blobs for layer in (*net.layers, *net.layer) if layer.blobs}
-    found: dict[str, Tensor] = {"mean": torch.tensor(IMAGENET_MEAN)}
+    tensors: dict[str, Tensor] = {"mean": torch.tensor(IMAGENET_MEAN)}
     for name in layer_names(model):
         if name not in blobs:
             raise ValueError(f"it has no layer {name}, but {', '.join(blobs) or 'none'}")
@@ -63,6 +63,6 @@ def from_caffe(content: bytes, model: str) -> dict[str, Tensor]:
         else:
             kernel = int(TABLE_1[model][int(name[4]) - 1].split()[int(name[6:]) - 1].split("-")[0])
             weight = weight.view(len(bias), -1, kernel, kernel)
-        found[f"{name}.weight"], found[f"{name}.bias"] = weight, bias
-    found["conv1_1.weight"] = found["conv1_1.weight"].flip(1)
-    return found
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = weight, bias
+    tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)
+    return tensors

@@ -24,14 +24,14 @@ def full_fan_in(name: str, layer: nn.Conv2d, net: FullyConnected) -> int:
     return round(fan_in)
 
 
-def draw(net: Network, how: str, seed: int) -> None:
+def draw(net: Network, recipe: str, seed: int) -> None:
     """Random weights, biases zero but where AlexNet's are one. `how` is one of `DRAWS`, or own.
 
     std001: normal, standard deviation 0.01; in a narrower net 0.01 * sqrt(full fan-in / its fan-in), which keeps the
         signal. literal: the same with 0.1, the paper's "variance 1e-2" as it stands. glorot: Glorot & Bengio 2010,
         uniform. kaiming: He et al. 2015, normal, fan-in. own: as the publication or the library of the net draws them.
     """
-    if how == "own":
+    if recipe == "own":
         with torch.random.fork_rng(devices=[]):  # the libraries draw from the global state
             torch.manual_seed(seed)
             net.reset()
@@ -39,19 +39,19 @@ def draw(net: Network, how: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, layer in net.named_children():
         weight = layer.weight
-        if how in ("std001", "literal"):
-            std = {"std001": 0.01, "literal": 0.1}[how]
+        if recipe in ("std001", "literal"):
+            std = {"std001": 0.01, "literal": 0.1}[recipe]
             std *= (full_fan_in(name, layer, net) / weight[0].numel()) ** 0.5
             nn.init.normal_(weight, 0.0, std, generator=generator)
-        elif how == "glorot":
+        elif recipe == "glorot":
             # fc6 is a fully-connected layer: its window is one place, not a filter that 49 outputs share.
             fan_out = weight.shape[0] * (1 if name in FC_LAYERS else weight[0, 0].numel())
             bound = (6 / (weight[0].numel() + fan_out)) ** 0.5
             nn.init.uniform_(weight, -bound, bound, generator=generator)
-        elif how == "kaiming":
+        elif recipe == "kaiming":
             nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
         else:
-            raise ValueError(f"unknown draw {how!r}: choose from {', '.join(DRAWS)}")
+            raise ValueError(f"unknown draw {recipe!r}: choose from {', '.join(DRAWS)}")
         nn.init.constant_(layer.bias, name in net.biases_of_one)
 
 

@@ -40,18 +40,18 @@ def from_torchvision(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
     names = layer_names(model)
     if len(modules) != len(names):
         raise ValueError(f"it has {len(modules)} layers, {TORCHVISION[model]} has {len(names)}")
-    found = {
+    tensors = {
         f"{name}.{what}": state[f"{module}.{what}"].clone()
         for name, module in zip(names, modules, strict=True)
         for what in ("weight", "bias")
     }
     for name in FC_LAYERS:
-        weight = found[f"{name}.weight"]
+        weight = tensors[f"{name}.weight"]
         window = 7 if name == "fc6" else 1
-        found[f"{name}.weight"] = weight.view(len(weight), -1, window, window)
-    found["conv1_1.weight"] /= 255 * torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1)
-    found["mean"] = 255 * torch.tensor(TORCHVISION_MEAN)
-    return found
+        tensors[f"{name}.weight"] = weight.view(len(weight), -1, window, window)
+    tensors["conv1_1.weight"] /= 255 * torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1)
+    tensors["mean"] = 255 * torch.tensor(TORCHVISION_MEAN)
+    return tensors
 
 
 def from_library(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
@@ -62,14 +62,14 @@ def from_library(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
     """
     googlenet = model == "googlenet"  # whose inputs torchvision normalises once more
     mean, std = ((0.5,) * 3, (0.5,) * 3) if googlenet else (TORCHVISION_MEAN, TORCHVISION_STD)
-    found = {"mean": 255 * torch.tensor(mean)}
+    tensors = {"mean": 255 * torch.tensor(mean)}
     for key, tensor in state.items():
         key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)  # as the published file has it
         head = re.match(r"(fc|classifier|aux\d)\.(.*)", key)
         if head is None:
-            found[f"trunk.{key}"] = tensor.clone()
+            tensors[f"trunk.{key}"] = tensor.clone()
         elif not head[1].startswith("aux"):  # GoogLeNet's auxiliary classifiers are for training
-            found[f"fc.{head[2]}"] = tensor.clone()
+            tensors[f"fc.{head[2]}"] = tensor.clone()
     with torch.device("meta"):
         net = make(model)
     first, norm = (
@@ -78,10 +78,10 @@ def from_library(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
     )
     deviations = 255 * torch.tensor(std)
     common, epsilon = deviations.mean(), net.get_submodule(norm).eps
-    found[f"{first}.weight"] *= common / deviations.view(1, 3, 1, 1)
-    found[f"{norm}.running_mean"] *= common
-    found[f"{norm}.running_var"] = common**2 * (found[f"{norm}.running_var"] + epsilon) - epsilon
-    return found
+    tensors[f"{first}.weight"] *= common / deviations.view(1, 3, 1, 1)
+    tensors[f"{norm}.running_mean"] *= common
+    tensors[f"{norm}.running_var"] = common**2 * (tensors[f"{norm}.running_var"] + epsilon) - epsilon
+    return tensors
 
 
 def net_tensors(path: Path) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ from vgg.nets.base import FC_LAYERS, FullyConnected, lrn
 def layer_names(model: str) -> list[str]:
     """conv1_1 … fc8 of a column of Table 1, in order."""
     convolutions = [
-        f"conv{block}_{place}"
+        f"conv{block}_{number}"
         for block, column in enumerate(TABLE_1[model], start=1)
-        for place, _ in enumerate(column.replace(" LRN", "").split(), start=1)
+        for number, _ in enumerate(column.replace(" LRN", "").split(), start=1)
     ]
     return [*convolutions, *FC_LAYERS]
 
@@ -38,15 +38,15 @@ def receptive_fields(name: str, scale: float = 1.0) -> dict[str, int]:
     padding of a crop is the neighbourhood (section 3.2).
     """
     side = step = 1
-    found = {}
+    fields = {}
     for number, column in enumerate(TABLE_1[name], start=1):
         kernels = [int(entry.split("-")[0]) for entry in column.replace(" LRN", "").split()]
-        for place, kernel in enumerate(kernels, start=1):
+        for layer, kernel in enumerate(kernels, start=1):
             side += (kernel - 1) * step
-            found[f"conv{number}_{place}"] = side
+            fields[f"conv{number}_{layer}"] = side
         if number > left_out(scale):
             side, step = side + step, 2 * step  # a 2x2 max pool
-    return found | {"fc6": side + (map_side(real_pixels(PAPER_CROP, scale), scale) - 1) * step}
+    return fields | {"fc6": side + (map_side(real_pixels(PAPER_CROP, scale), scale) - 1) * step}
 
 
 class VGG(FullyConnected):

@@ -28,11 +28,11 @@ def to_torchvision(net: Network, model: str) -> dict[str, Tensor]:
     """
     fits = model in TORCHVISION and net.scale == 1 and net.fc6.out_channels == 4096 and not net.ceil_mode
     require(fits, f"torchvision has nets {', '.join(TORCHVISION)} at scale 1 and full width, and not this one")
-    state, places, place = {}, {}, 0
+    state, places, index = {}, {}, 0
     for block in net.blocks:
         for name in block:
-            places[name], place = f"features.{place}", place + 2
-        place += 1
+            places[name], index = f"features.{index}", index + 2
+        index += 1
     places |= {name: f"classifier.{3 * number}" for number, name in enumerate(FC_LAYERS)}
     for name in layer_names(model):
         layer = net.get_submodule(name)

@@ -68,13 +68,16 @@ class Predictor:
     @torch.no_grad()
     def posterior(self, photo: Photo, method: str = "fused", q: int | Sequence[int] | None = None) -> Tensor:
         """Class posteriors (classes,): the mean over the method's views and the scales Q, those given or `scales`."""
-        how = protocol(method)
+        views_of_method = protocol(method)
         scales = self.scales if q is None else [q] if isinstance(q, int) else q
-        found = []
+        by_view = []
         for scale in scales:
             images = self.input(photo, scale)
-            found += [views.posteriors(self.net, images, view, how.softmax, self.mirror)[0] for view in how.views]
-        return torch.stack(found).mean(0).cpu()
+            by_view += [
+                views.posteriors(self.net, images, view, views_of_method.softmax, self.mirror)[0]
+                for view in views_of_method.views
+            ]
+        return torch.stack(by_view).mean(0).cpu()
 
     def top(
         self, photo: Photo, k: int = 5, method: str = "fused", q: int | Sequence[int] | None = None
@@ -107,9 +110,9 @@ def load(name: str, runs: str | Path = "runs") -> Predictor:
         )
 
         libraries = [(library, net) for library in ("torchvision", "timm") for net in PUBLISHED[library]]
-        known = {f"{library}:{TORCHVISION.get(net, net)}": (library, net) for library, net in libraries}
-        require(name in known, f"{name} is not known: a run, as digits/D-jitter, or one of {', '.join(known)}")
-        net, classes = library_net(*known[name])
+        sources = {f"{library}:{TORCHVISION.get(net, net)}": (library, net) for library, net in libraries}
+        require(name in sources, f"{name} is not known: a run, as digits/D-jitter, or one of {', '.join(sources)}")
+        net, classes = library_net(*sources[name])
     else:
         run = Run.named(name, runs)
         net, classes = weights.load(run)

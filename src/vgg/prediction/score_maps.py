@@ -27,10 +27,10 @@ def upsampled(scores: Tensor, net: Network, height: int, width: int) -> Tensor:
         return (2 * cell / max(1, cells - 1) - 1).clamp(-1, 1)
 
     y, x = torch.meshgrid(places(height, scores.shape[0]), places(width, scores.shape[1]), indexing="ij")
-    found = F.grid_sample(
+    score_map = F.grid_sample(
         scores[None, None].float(), torch.stack([x, y], -1)[None], "bicubic", "border", align_corners=True
     )
-    return found[0, 0]
+    return score_map[0, 0]
 
 
 def overlay(axes: Axes, image: Tensor, scores: Tensor, net: Network) -> AxesImage:
@@ -48,8 +48,8 @@ def overlay(axes: Axes, image: Tensor, scores: Tensor, net: Network) -> AxesImag
 def beside(image: Tensor, scores: Tensor, net: Network, title: str, label: str) -> Figure:
     """The image (H, W, 3) uint8, and beside it one class's scores (h, w) over it; `label` stands at the colour bar."""
     height, width = image.shape[:2]
-    shown = 8 / max(height, width)  # inches a pixel
-    figure = Figure(figsize=(shown * width + 1.3, max(2.4, shown * height / 2 + 0.6)), layout="constrained")
+    inches = 8 / max(height, width)  # a pixel
+    figure = Figure(figsize=(inches * width + 1.3, max(2.4, inches * height / 2 + 0.6)), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(image.numpy())
     left.set_axis_off()

@@ -33,13 +33,13 @@ class BoxCard:
     height: int
     photo: str
     true: list[list[float]]
-    found: list[float]
+    predicted: list[float]
     overlap: float
 
 
-def boxed(known: list[Run], lines: list[Localisation], cache: Path) -> tuple[str, list[BoxCard]]:
+def boxed(runs: list[Run], lines: list[Localisation], cache: Path) -> tuple[str, list[BoxCard]]:
     """The best box predictor at hand by its last evaluation, and its boxes for the true class on central crops."""
-    finished = {run.name: run for run in known if run.finished and run.config().task == "localisation"}
+    finished = {run.name: run for run in runs if run.finished and run.config().task == "localisation"}
     usable = [line for line in lines if len(line.runs) == 1 and line.runs[0] in finished]
     if not usable:
         raise Lacking("This needs an evaluated box predictor", "python train.py task=localisation")
@@ -56,10 +56,10 @@ def boxed(known: list[Run], lines: list[Localisation], cache: Path) -> tuple[str
     side = real_pixels(line.q[0][0], net.scale)
     made = []
     for index in range(0, len(images), max(1, len(images) // CARDS))[:CARDS]:
-        pixels, label, own = rescale(Picture(images.read(index)), side), images.labels[index], truth[index]
+        pixels, label, true_box = rescale(Picture(images.read(index)), side), images.labels[index], truth[index]
         height, width = pixels.shape[:2]
         with torch.inference_mode():
-            found = central(net, pixels.permute(2, 0, 1)[None].float(), torch.tensor([[label]]))[0, 0, :, :4]
+            predicted = central(net, pixels.permute(2, 0, 1)[None].float(), torch.tensor([[label]]))[0, 0, :, :4]
         size = torch.tensor([width, height, width, height])
         made.append(
             BoxCard(
@@ -68,9 +68,9 @@ def boxed(known: list[Run], lines: list[Localisation], cache: Path) -> tuple[str
                 width,
                 height,
                 jpeg(pixels.numpy()),
-                box_convert(own * size, "xyxy", "xywh").tolist(),
-                box_convert(found * size, "xyxy", "xywh")[0].tolist(),
-                float(overlaps(found, own).max()),
+                box_convert(true_box * size, "xyxy", "xywh").tolist(),
+                box_convert(predicted * size, "xyxy", "xywh")[0].tolist(),
+                float(overlaps(predicted, true_box).max()),
             )
         )
     return run.name, made

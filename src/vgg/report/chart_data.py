@@ -35,10 +35,10 @@ def short(name: str) -> str:
 
 def order(name: str) -> tuple[int, int, str]:
     """Runs stand in the order of Table 1, then of training scales; those that follow no cell's pattern come last."""
-    found = CELL.match(short(name))
-    if found is None:
+    cell = CELL.match(short(name))
+    if cell is None:
         return len(MODELS), 0, name
-    return MODELS.index(found["model"]), list(charts.SCALE_COLOURS).index(found["scale"]), name
+    return MODELS.index(cell["model"]), list(charts.SCALE_COLOURS).index(cell["scale"]), name
 
 
 def curve(run: Run) -> charts.Curve:
@@ -52,17 +52,17 @@ def curve(run: Run) -> charts.Curve:
     return columns
 
 
-def learning_curves(known: list[Run]) -> list[dict[str, Any]]:
+def learning_curves(runs: list[Run]) -> list[dict[str, Any]]:
     """Of every run that has finished an epoch: the chart, and what stands beside it."""
-    found = []
-    for run in known:
+    curves = []
+    for run in runs:
         columns = curve(run)
         if not columns:
             continue
         about = [] if run.finished else ["not finished"]
         if "val/top1_error" in columns:
             about.insert(0, f"top-1 error {columns['val/top1_error'][1][-1]:.1f} %")
-        found.append(
+        curves.append(
             {
                 "name": short(run.name),
                 "about": ", ".join(about),
@@ -70,9 +70,9 @@ def learning_curves(known: list[Run]) -> list[dict[str, Any]]:
                 "chart": charts.learning_curve(f"curve-{run.name}", f"learning curves of {run.name}", columns),
             }
         )
-    if not found:
+    if not curves:
         raise Lacking("This needs a run that has finished an epoch here.", "python train.py")
-    return found
+    return curves
 
 
 def depth_chart(lines: list[Classification] | None) -> Markup:
@@ -83,8 +83,8 @@ def depth_chart(lines: list[Classification] | None) -> Markup:
         cell = CELL.fullmatch(row.runs[0])
         if lines is None:
             points[cell["scale"]].append((cell["model"], row.top1, None))
-        elif found := matching(row, lines):
-            points[cell["scale"]].append((cell["model"], *mean_error(found, "top1")))
+        elif ours := matching(row, lines):
+            points[cell["scale"]].append((cell["model"], *mean_error(ours, "top1")))
     if not points:
         raise Lacking("This needs evaluations of Table 3.", "python evaluate.py ablation=table3")
     whose = "paper" if lines is None else "ours"
@@ -96,28 +96,32 @@ def operations_chart(lines: list[Classification]) -> tuple[str, Markup]:
 
     Whatever random weights they began with: of a net's own draws, the best.
     """
-    found: dict[str, dict[tuple[str, ...], list[Classification]]] = defaultdict(dict)
-    for net, own in alone(lines).items():
-        for (trained, *how), each in sorted(own.items(), key=lambda item: -mean_error(item[1], "top1")[0]):
-            found[net][(DRAWN.sub("", trained), *how)] = each
-    ways = Counter(how for own in found.values() for how in own)
+    by_net: dict[str, dict[tuple[str, ...], list[Classification]]] = defaultdict(dict)
+    for net, of_net in alone(lines).items():
+        for (trained, *settings), evaluations in sorted(
+            of_net.items(), key=lambda item: -mean_error(item[1], "top1")[0]
+        ):
+            by_net[net][(DRAWN.sub("", trained), *settings)] = evaluations
+    ways = Counter(settings for of_net in by_net.values() for settings in of_net)
     if max(ways.values(), default=0) < 2:
         command = "python train.py -m model=D,resnet18 train_scale=S256"
         raise Lacking("This needs two nets with the same training scale, evaluated alike.", command)
-    scale, method, q = how = max(ways, key=lambda how: (ways[how], how))
+    scale, method, q = settings = max(ways, key=lambda settings: (ways[settings], settings))
     points = []
-    for net, own in found.items():
-        if how in own:
-            points.append((net, net in OF_TABLE_1, own[how][0].multiply_adds[0], *mean_error(own[how], "top1")))
+    for net, of_net in by_net.items():
+        if settings in of_net:
+            points.append(
+                (net, net in OF_TABLE_1, of_net[settings][0].multiply_adds[0], *mean_error(of_net[settings], "top1"))
+            )
     chart = charts.operations("operations", "top-1 error over multiply-adds, a point a net", points)
     return f"{charts.SCALE_NAMES.get(scale, scale)}, {method}, Q = {q}", chart
 
 
 def q_charts(lines: list[Classification], runs: Path, cache: Path) -> list[tuple[str, Markup]]:
     """The error over Q of every run with two test scales or more, a chart a net."""
-    found = image_analysis.over_q(lines, runs, cache)
+    by_run = image_analysis.over_q(lines, runs, cache)
     curves = defaultdict(list)
-    for (run, view), errors in sorted(found.items(), key=lambda item: (order(item[0][0]), item[0][1])):
+    for (run, view), errors in sorted(by_run.items(), key=lambda item: (order(item[0][0]), item[0][1])):
         if view in ("dense", "multicrop") and len(errors) > 1:
             cell = CELL.match(short(run))
             model, scale = (cell["model"], cell["scale"]) if cell else (short(run), "")
@@ -126,12 +130,12 @@ def q_charts(lines: list[Classification], runs: Path, cache: Path) -> list[tuple
     if not curves:
         command = "python evaluate.py -m eval=table3 'test_scale.q=[224],[256],[320],[384],[448],[512]'"
         raise Lacking("This needs a net at two test scales or more.", command)
-    drawn = [own for of_model in curves.values() for own in of_model]
+    drawn = [curves_of_net for of_model in curves.values() for curves_of_net in of_model]
     scales = [q for *_, scales, _ in drawn for q in scales]
     reach = min(scales), max(scales), max(error for *_, errors in drawn for error in errors)
     return [
-        (model, charts.over_q(f"q-{model}", f"top-1 error of {model} over the test scale Q", own, reach))
-        for model, own in curves.items()
+        (model, charts.over_q(f"q-{model}", f"top-1 error of {model} over the test scale Q", curves_of_net, reach))
+        for model, curves_of_net in curves.items()
     ]
 
 
@@ -168,7 +172,7 @@ def method_chart(groups: list[dict[str, Classification]]) -> Markup:
 
 def agreements(groups: list[dict[str, Classification]]) -> list[tuple[str, dict[str, int]]]:
     """Dense against multi-crop, by nets: of the images, how many each has right that the other has not."""
-    found = []
+    rows = []
     for group in groups:
         pair = [group[method] for method in METHODS[:2] if method in group]
         if len(pair) < 2 or any(line.skipped for line in pair):
@@ -180,10 +184,10 @@ def agreements(groups: list[dict[str, Classification]]) -> list[tuple[str, dict[
             "only multi-crop": ~dense & multicrop,
             "both wrong": ~dense & ~multicrop,
         }
-        found.append((title(group["dense"]), {name: int(bits.sum()) for name, bits in counts.items()}))
-    if not found:
+        rows.append((title(group["dense"]), {name: int(bits.sum()) for name, bits in counts.items()}))
+    if not rows:
         raise Lacking("This needs a net evaluated dense and multi-crop.", BOTH)
-    return found
+    return rows
 
 
 def agreement_chart(groups: list[dict[str, Classification]], runs: Path, cache: Path) -> tuple[str, Markup]:
@@ -196,9 +200,9 @@ def agreement_chart(groups: list[dict[str, Classification]], runs: Path, cache: 
     dense, multicrop = (image_analysis.scored(line, runs, cache) for line in pair)
     common = np.intersect1d(dense.indices, multicrop.indices)
     (own_d, right_d), (own_m, right_m) = (
-        (each.own[places], (each.best == each.labels)[places])
-        for each in (dense, multicrop)
-        for places in [np.searchsorted(each.indices, common)]
+        (scored.true_probability[places], (scored.best == scored.labels)[places])
+        for scored in (dense, multicrop)
+        for places in [np.searchsorted(scored.indices, common)]
     )
     label = "probability of the true class of each image, dense against multi-crop"
     return title(pair[0]), charts.agreement("agreement", label, own_d, own_m, (right_d, right_m))

@@ -125,16 +125,16 @@ def depth(points: Points, nets: list[tuple[str, int]]) -> Figure:
     """Table 3: top-1 error over the nets (name, weight layers) from shallow to deep, a line a training scale."""
     figure = Figure((5.6, 3.9), layout="constrained")
     axes = figure.subplots()
-    places = {name: place for place, (name, _) in enumerate(nets)}
+    places = {name: position for position, (name, _) in enumerate(nets)}
     for shift, (scale, colour) in zip((-0.07, 0, 0.07), SCALE_COLOURS.items(), strict=True):
-        own = sorted(points.get(scale, []), key=lambda point: places[point[0]])
-        if not own:
+        of_scale = sorted(points.get(scale, []), key=lambda point: places[point[0]])
+        if not of_scale:
             continue
-        x = [places[net] + shift for net, *_ in own]
-        line = [(at, error) for at, (net, error, _) in zip(x, own, strict=True) if net != "A-LRN"]
+        x = [places[net] + shift for net, *_ in of_scale]
+        line = [(at, error) for at, (net, error, _) in zip(x, of_scale, strict=True) if net != "A-LRN"]
         axes.plot([at for at, _ in line], [error for _, error in line], "-", color=colour)
-        axes.plot(x, [error for _, error, _ in own], "o", color=colour, label=SCALE_NAMES[scale])
-        for at, (_, _, interval) in zip(x, own, strict=True):
+        axes.plot(x, [error for _, error, _ in of_scale], "o", color=colour, label=SCALE_NAMES[scale])
+        for at, (_, _, interval) in zip(x, of_scale, strict=True):
             if interval:
                 axes.plot([at, at], interval, color=colour, linewidth=3, alpha=0.3, solid_capstyle="round")
     axes.set_xticks(range(len(nets)), [f"{name}\n{layers}" for name, layers in nets])
@@ -175,8 +175,8 @@ def name_points(axes: Axes, points: list[tuple[str, float, float]]) -> None:
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([at for _, *at in points])]
     for name, *at in sorted(points, key=lambda point: point[1]):
         for right, up in NAME_PLACES:
-            how = {"ha": "left" if right > 0 else "right", "va": "center", "fontsize": 11, "arrowprops": line}
-            text = axes.annotate(name, at, (right, up), textcoords="offset points", **how)
+            style = {"ha": "left" if right > 0 else "right", "va": "center", "fontsize": 11, "arrowprops": line}
+            text = axes.annotate(name, at, (right, up), textcoords="offset points", **style)
             text.get_window_extent()  # finds its place
             box = Text.get_window_extent(text)  # without its line
             if not box.count_overlaps(taken) and inside.x0 < box.x0 and box.x1 < inside.x1 and box.y1 < inside.y1:
@@ -197,8 +197,8 @@ def over_q(curves: list[tuple[str, bool, str, list[int], list[float]]], reach: t
     axes = figure.subplots()
     for scale, variant, view, scales, errors in curves:
         dashes = "-" if view == "dense" else "--"
-        how = {"linewidth": 0.7, "markersize": 2} if variant else {}
-        axes.plot(scales, errors, f"o{dashes}", color=SCALE_COLOURS.get(scale, VIOLET), **how)
+        style = {"linewidth": 0.7, "markersize": 2} if variant else {}
+        axes.plot(scales, errors, f"o{dashes}", color=SCALE_COLOURS.get(scale, VIOLET), **style)
     lowest, highest, error = reach
     axes.set(xlim=(lowest - 16, highest + 16), ylim=(0, 1.05 * error))
     axes.xaxis.set_major_locator(MultipleLocator(64))
@@ -240,14 +240,14 @@ def agreement(dense: np.ndarray, multicrop: np.ndarray, right: tuple[np.ndarray,
     """Section 4.3: the true class's probability, a point an image. `right`: by dense, by multi-crop."""
     figure = Figure((5.6, 5.4), layout="constrained")
     axes = figure.subplots()
-    for found, colour, label in (
+    for chosen, colour, label in (
         (right[0] & right[1], BLUE, "both right"),
         (right[0] & ~right[1], GREEN, "only dense"),
         (~right[0] & right[1], ORANGE, "only multi-crop"),
         (~right[0] & ~right[1], VIOLET, "both wrong"),
     ):
-        how = {"markersize": 3, "alpha": 0.6, "markeredgewidth": 0, "rasterized": len(dense) > MANY}
-        axes.plot(dense[found], multicrop[found], "o", color=colour, label=label, **how)
+        style = {"markersize": 3, "alpha": 0.6, "markeredgewidth": 0, "rasterized": len(dense) > MANY}
+        axes.plot(dense[chosen], multicrop[chosen], "o", color=colour, label=label, **style)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6)
     axes.set_xlabel("probability of the true class, dense")
     axes.set_ylabel("multi-crop")
@@ -264,13 +264,13 @@ def tree(parents: dict[str, str | None]) -> dict[str, tuple[int, float]]:
     places: dict[str, tuple[int, float]] = {}
     leaves = iter(range(len(parents)))
 
-    def place(node: str, column: int) -> float:
-        rows = [place(child, column + 1) for child in children.get(node, [])]
+    def put(node: str, column: int) -> float:
+        rows = [put(child, column + 1) for child in children.get(node, [])]
         places[node] = column, (rows[0] + rows[-1]) / 2 if rows else float(next(leaves))
         return places[node][1]
 
     for root in children.get(None, []):
-        place(root, 0)
+        put(root, 0)
     return places
 
 

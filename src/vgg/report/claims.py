@@ -159,7 +159,7 @@ def paper_difference(y: ErrorRow | None, x: ErrorRow | None) -> float:
     return nan if y.top1 is None or x.top1 is None else y.top1 - x.top1
 
 
-def compared(claim: Claim, found: Mapping, paper: Mapping) -> Decision:
+def compared(claim: Claim, evaluated: Mapping, paper: Mapping) -> Decision:
     """A claim with our evaluations and the paper's differences."""
     return Decision(
         claim,
@@ -168,7 +168,7 @@ def compared(claim: Claim, found: Mapping, paper: Mapping) -> Decision:
                 Comparison(
                     label(y, claim.sign, x),
                     claim.sign,
-                    (found.get(y.cell, {}), found.get(x.cell, {})),
+                    (evaluated.get(y.cell, {}), evaluated.get(x.cell, {})),
                     paper_difference(paper.get(y.cell), paper.get(x.cell)),
                 )
                 for y, x in step
@@ -194,9 +194,9 @@ def objection(case: Decision, with_past: Decision, seeds: tuple[int, ...] | None
     if missing:
         return "undecided", f"{missing} of {len(comparisons)} comparisons not run"
     for comparison in comparisons:
-        for place, side in enumerate(comparison.sides):
+        for number, side in enumerate(comparison.sides):
             stuck = [seed for seed, line in sorted(side.items()) if line.at_chance and seed in (seeds or side)]
-            if stuck and not (case.claim.sign == "≪" and place == 1):
+            if stuck and not (case.claim.sign == "≪" and number == 1):
                 return "at chance", f"{', '.join(side[stuck[0]].runs)} is at chance"
     if seeds is None:
         return "undecided", f"results/seeds.yaml fixes no seeds of {data}"
@@ -211,8 +211,8 @@ def objection(case: Decision, with_past: Decision, seeds: tuple[int, ...] | None
 def step_errors(step: Sequence[Comparison], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(seeds,) each: the mean error of the comparisons' y sides, and of their x sides."""
     y, x = (
-        np.array([np.mean([comparison.sides[place][seed].top1 for comparison in step]) for seed in seeds])
-        for place in (0, 1)
+        np.array([np.mean([comparison.sides[number][seed].top1 for comparison in step]) for seed in seeds])
+        for number in (0, 1)
     )
     return y, x
 
@@ -228,7 +228,7 @@ def images_of(step: Sequence[Comparison]) -> int:
 
 def estimates(case: Decision, seeds: Sequence[int]) -> tuple[Estimate, ...] | None:
     """Of every step over these seeds; None where the sampling of photos matters and cannot be told."""
-    found = []
+    of_steps = []
     for step, sides in zip(case.steps, case.claim.steps, strict=True):
         y, x = step_errors(step, seeds)
         one = decision.estimate(y, x, related(sides), one_image(step))
@@ -237,8 +237,8 @@ def estimates(case: Decision, seeds: Sequence[int]) -> tuple[Estimate, ...] | No
             if photos is None:
                 return None
             one = one._replace(variance=one.variance + photos)
-        found.append(one)
-    return tuple(found)
+        of_steps.append(one)
+    return tuple(of_steps)
 
 
 def photos_of(step: Sequence[Comparison], seeds: Sequence[int]) -> float | None:
@@ -253,20 +253,20 @@ def least_images(claim: Claim, photos: float, images: int) -> int:
     return ceil(images * photos * (reach / MARGIN) ** 2)
 
 
-def needed(found: Decision) -> str:
+def needed(case: Decision) -> str:
     """How many seeds would probably decide a claim, from the differences and spreads at hand."""
-    common = set.intersection(*(set(comparison.seeds) for comparison in found.comparisons))
+    common = set.intersection(*(set(comparison.seeds) for comparison in case.comparisons))
     if len(common) < 2:
         return f"at least {SEEDS} seeds would decide it"
     seeds = sorted(common)
     parts = []
-    for step, sides in zip(found.steps, found.claim.steps, strict=True):
+    for step, sides in zip(case.steps, case.claim.steps, strict=True):
         y, x = step_errors(step, seeds)
-        photos = photos_of(step, seeds) if found.claim.sign not in "<≪" else 0.0
+        photos = photos_of(step, seeds) if case.claim.sign not in "<≪" else 0.0
         if photos is None:
             return "images that some lines left out make it undecidable"
         parts.append(decision.Spread.of(y, x, related(sides), one_image(step), photos))
-    count = decision.seeds_needed(found.claim.sign, parts, len(CLAIMS))
+    count = decision.seeds_needed(case.claim.sign, parts, len(CLAIMS))
     if count is None:
         return f"more than {decision.MOST_SEEDS} seeds would be needed"
     return f"about {count} seeds would decide it"
@@ -278,40 +278,40 @@ def verdicts(lines: Sequence[Classification], data: str, seeds: tuple[int, ...] 
     cells, with_past = by_cell(current(lines)), by_cell(lines)
     decisions = [compared(claim, cells, paper) for claim in CLAIMS]
     tested: dict[int, tuple[Estimate, ...]] = {}
-    for place, one in enumerate(decisions):
+    for index, one in enumerate(decisions):
         if (objected := objection(one, compared(one.claim, with_past, paper), seeds, data)) is not None:
-            decisions[place] = replace(one, verdict=objected[0], reason=objected[1])
+            decisions[index] = replace(one, verdict=objected[0], reason=objected[1])
         elif (parts := estimates(one, seeds)) is None:
-            decisions[place] = replace(one, reason="some lines left images out: which photos they share is not known")
+            decisions[index] = replace(one, reason="some lines left images out: which photos they share is not known")
         else:
-            tested[place] = parts
+            tested[index] = parts
     if tested:
-        both = [decision.of_claim(decisions[place].claim.sign, parts) for place, parts in tested.items()]
+        both = [decision.of_claim(decisions[index].claim.sign, parts) for index, parts in tested.items()]
         confirmed, denied, p = decision.decided(*map(np.array, zip(*both, strict=True)))
-        for number, (place, parts) in enumerate(tested.items()):
+        for number, (index, parts) in enumerate(tested.items()):
             verdict = "confirmed" if confirmed[number] else "denied" if denied[number] else "undecided"
-            decisions[place] = replace(decisions[place], verdict=verdict, p=float(p[number]), estimates=parts)
+            decisions[index] = replace(decisions[index], verdict=verdict, p=float(p[number]), estimates=parts)
     return [explained(one, seeds) for one in decisions]
 
 
-def explained(found: Decision, seeds: tuple[int, ...] | None) -> Decision:
+def explained(case: Decision, seeds: tuple[int, ...] | None) -> Decision:
     """With the number of images that it needs at least, and where it is undecided the number of seeds."""
-    reasons = [found.reason] if found.reason else []
-    all_made = all(comparison.made for comparison in found.comparisons)
-    verdict = found.verdict
-    common = set.intersection(*(set(comparison.seeds) for comparison in found.comparisons))
-    if all_made and common and found.claim.sign not in "<≪":
-        (step,) = found.steps
+    reasons = [case.reason] if case.reason else []
+    all_made = all(comparison.made for comparison in case.comparisons)
+    verdict = case.verdict
+    common = set.intersection(*(set(comparison.seeds) for comparison in case.comparisons))
+    if all_made and common and case.claim.sign not in "<≪":
+        (step,) = case.steps
         images = images_of(step)
         photos = photos_of(step, sorted(common & set(seeds or common)) or sorted(common))
         if photos is not None:
-            least = least_images(found.claim, photos, images)
+            least = least_images(case.claim, photos, images)
             reasons.append(f"at least {least:,} images are needed to confirm it")
             if verdict == "undecided" and images < least:
                 verdict = "undecidable here"
     if verdict == "undecided":
-        reasons.append(needed(found) if all_made else f"at least {SEEDS} seeds would decide it")
-    return replace(found, verdict=verdict, reason="; ".join(reasons))
+        reasons.append(needed(case) if all_made else f"at least {SEEDS} seeds would decide it")
+    return replace(case, verdict=verdict, reason="; ".join(reasons))
 
 
 def decided(origins: Origins) -> list[Decision]:
@@ -344,7 +344,7 @@ def rendered(origins: Origins, form: str = "text") -> str:
             rows += map(comparison_cells, one.comparisons)
         return "\n\n".join(["\n".join(about), "\n".join("| " + " | ".join(row) + " |" for row in rows), RULE])
     rows = [HEADER, *(comparison_cells(comparison) for one in decisions for comparison in one.comparisons)]
-    label, *widths = (max(len(row[place]) for row in rows) for place in range(len(HEADER) - 1))
+    label, *widths = (max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1))
 
     def text(first: str, numbers: Sequence[str], last: str) -> str:
         right = "".join(f"  {value:>{width}}" for value, width in zip(numbers, widths, strict=True))

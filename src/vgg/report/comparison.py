@@ -64,8 +64,10 @@ def only_right(first: Classification, second: Classification, runs: Path, cache:
     for line, mine, others in ((first, *right), (second, *right[::-1])):
         indices = np.flatnonzero(mine & ~others)
         named = names is not None and not line.skipped
-        shown = f": {', '.join(names[index] for index in indices[:NAMED])}" if named and len(indices) else ""
-        lines.append(f"    only {line.runs[0]} is right: {len(indices):,}{shown}{' …' if len(indices) > NAMED else ''}")
+        first_names = f": {', '.join(names[index] for index in indices[:NAMED])}" if named and len(indices) else ""
+        lines.append(
+            f"    only {line.runs[0]} is right: {len(indices):,}{first_names}{' …' if len(indices) > NAMED else ''}"
+        )
     return lines
 
 

@@ -38,15 +38,15 @@ def alone(lines: Sequence[Classification]) -> dict[str, dict[Way, list[Classific
     With the soft-max last and pools that round down; nets that something else was changed of stand under ways of their
     own. "published" stands in the place of the training scale of weights that were not trained here.
     """
-    found: dict[str, dict[Way, dict[int, Classification]]] = defaultdict(lambda: defaultdict(dict))
+    by_net: dict[str, dict[Way, dict[int, Classification]]] = defaultdict(lambda: defaultdict(dict))
     for line in settled(current(lines)):
         cell = without_seed(line.cells[0])
         if len(line.runs) == 1 and line.softmax == "last" and not line.ceil_mode[0] and CELL.match(cell):
             net = CELL.match(cell)["model"]
             trained = "published" if any(line.source_sha256) else cell.removeprefix(f"{net}-")
             way = trained, method_name(line.views), ", ".join(map(str, sorted(line.q[0])))
-            found[net][way][line.seed[0]] = line
-    return {net: {way: list(own.values()) for way, own in each.items()} for net, each in found.items()}
+            by_net[net][way][line.seed[0]] = line
+    return {net: {way: list(by_seed.values()) for way, by_seed in by_way.items()} for net, by_way in by_net.items()}
 
 
 def best(evaluations: dict[Way, list[Classification]]) -> tuple[Way, list[Classification]]:
@@ -102,7 +102,7 @@ def geometry(lines: Sequence[Classification]) -> str:
 
 def commands(lines: Sequence[Classification]) -> str:
     """What made each row of `table`, and what their scale changes in the nets."""
-    ours = {net: best(own)[1] for net, own in alone(lines).items() if net in YEARS}
+    ours = {net: best(by_way)[1] for net, by_way in alone(lines).items() if net in YEARS}
     rows = [f"{net}: {ours[net][-1].command}" for net in YEARS if net in ours]
     about = f"Multiply-adds are those of a training crop.{geometry(lines)}"
     return "\n".join([about, "The rows' commands:", *(rows or ["–"])])

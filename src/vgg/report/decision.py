@@ -50,9 +50,9 @@ def welch_freedom(of_y: np.ndarray, of_x: np.ndarray, seeds: int) -> np.ndarray:
     return (seeds - 1) * (of_y + of_x) ** 2 / np.maximum(of_y**2 + of_x**2, 1e-300)
 
 
-def statements(sign: str, found: Estimate) -> tuple[np.ndarray, np.ndarray]:
+def statements(sign: str, measured: Estimate) -> tuple[np.ndarray, np.ndarray]:
     """One-sided p of what would confirm y SIGN x, and of what would deny it."""
-    difference, variance, freedom = found
+    difference, variance, freedom = measured
     error = np.sqrt(np.maximum(variance, 1e-24))
 
     def below(bound: float) -> np.ndarray:

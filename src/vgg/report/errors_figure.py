@@ -49,8 +49,8 @@ def line(axes: Axes, errors: Errors, sides: Sequence[Side], colour: str, label: 
     x, y, intervals = zip(*points, strict=True)
     below_above = [[error - low for error, (low, _) in zip(y, intervals, strict=True)]]
     below_above.append([high - error for error, (_, high) in zip(y, intervals, strict=True)])
-    how = {"color": colour, "label": label or None, "markersize": 4, "linewidth": 1.2, "elinewidth": 0.8}
-    axes.errorbar(x, y, below_above, fmt=f"o{dashes}", capsize=2, **how)
+    style = {"color": colour, "label": label or None, "markersize": 4, "linewidth": 1.2, "elinewidth": 0.8}
+    axes.errorbar(x, y, below_above, fmt=f"o{dashes}", capsize=2, **style)
 
 
 def depth(axes: Axes, errors: Errors) -> None:

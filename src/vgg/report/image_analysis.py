@@ -42,7 +42,7 @@ class Scored:
     posterior: np.ndarray
 
     @property
-    def own(self) -> np.ndarray:
+    def true_probability(self) -> np.ndarray:
         """(images,): the true class's probability."""
         return self.posterior[np.arange(len(self.labels)), self.labels]
 
@@ -54,7 +54,7 @@ class Scored:
 
 def arrays(line: Classification, kept: Path) -> dict[tuple[str, str, int], Path]:
     """(run, view, Q) -> where the posteriors that an evaluation averages lie in the cache `kept`."""
-    each = zip(line.runs, line.weights_sha256, line.ceil_mode, line.mirror, line.q, strict=True)
+    of_nets = zip(line.runs, line.weights_sha256, line.ceil_mode, line.mirror, line.q, strict=True)
     return {
         (run, view, q): Key(
             weights=sha256,
@@ -66,7 +66,7 @@ def arrays(line: Classification, kept: Path) -> dict[tuple[str, str, int], Path]
             mirror=mirror,
             precision=line.precision,
         ).path(kept)
-        for run, sha256, ceil_mode, mirror, scales in each
+        for run, sha256, ceil_mode, mirror, scales in of_nets
         for view in line.views
         for q in scales
     }
@@ -91,10 +91,10 @@ def validation_images(run: Run, kept: Path) -> Listing:
 
 def evaluated_images(line: Classification, runs: Path, kept: Path) -> Listing:
     """The images that an evaluation was about. Raises Lacking where they are not on this machine."""
-    found = validation_images(Run.named(line.runs[0], runs), kept)
-    if found.sha256 != line.images_sha256:
-        raise Lacking(f"This needs the images that were evaluated; those in {found.root} are others.")
-    return found
+    images = validation_images(Run.named(line.runs[0], runs), kept)
+    if images.sha256 != line.images_sha256:
+        raise Lacking(f"This needs the images that were evaluated; those in {images.root} are others.")
+    return images
 
 
 def scored(line: Classification, runs: Path, kept: Path) -> Scored:
@@ -119,20 +119,20 @@ def over_q(lines: list[Classification], runs: Path, kept: Path) -> dict[tuple[st
 
     Those that are not in the cache, or whose images are not here, are left out.
     """
-    found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    errors: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for line in lines:
         if len(line.runs) == len(line.views) == len(line.q[0]) == 1:
-            found[line.runs[0], line.views[0]][line.q[0][0]] = line.top1
+            errors[line.runs[0], line.views[0]][line.q[0][0]] = line.top1
     for line in lines:
         single = {
-            key: path for key, path in arrays(line, kept).items() if path.is_file() and key[2] not in found[key[:2]]
+            key: path for key, path in arrays(line, kept).items() if path.is_file() and key[2] not in errors[key[:2]]
         }
         with suppress(Lacking):
             images = evaluated_images(line, runs, kept) if single else None
             for (run, view, q), path in single.items():
                 rows, covered = posteriors.load(path, len(images))
-                found[run, view][q] = float(100 * (rows.argmax(1) != images.labels)[covered].mean())
-    return found
+                errors[run, view][q] = float(100 * (rows.argmax(1) != images.labels)[covered].mean())
+    return errors
 
 
 def confusion(result: Scored) -> np.ndarray:
@@ -144,7 +144,7 @@ def confusion(result: Scored) -> np.ndarray:
 def confused(counts: np.ndarray, names: tuple[str, ...]) -> list[tuple[str, str, int, float]]:
     """The most frequent errors: true class, class taken for it, images, share of the true class's in %."""
     wrong = counts - np.diag(np.diag(counts))
-    pairs = [divmod(int(place), len(counts)) for place in np.argsort(-wrong, axis=None, kind="stable")[: 2 * SHOWN]]
+    pairs = [divmod(int(cell), len(counts)) for cell in np.argsort(-wrong, axis=None, kind="stable")[: 2 * SHOWN]]
     return [
         (names[true], names[said], int(wrong[true, said]), float(100 * wrong[true, said] / counts[true].sum()))
         for true, said in pairs
@@ -182,7 +182,7 @@ class Card:
 def hardest(result: Scored) -> tuple[list[int], list[int]]:
     """Places in `result` of the least certain images, and of those whose true class is the least probable."""
     certain = np.argsort(result.posterior.max(1), kind="stable")
-    return certain[:SHOWN].tolist(), np.argsort(result.own, kind="stable")[:SHOWN].tolist()
+    return certain[:SHOWN].tolist(), np.argsort(result.true_probability, kind="stable")[:SHOWN].tolist()
 
 
 def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
@@ -198,20 +198,26 @@ def cards(result: Scored, places: list[int], runs: Path) -> list[Card]:
         raise Lacking(f"{run.name} has no score maps: its input is fixed.")
     net.ceil_mode = result.line.ceil_mode[0]
     side, margin, made = real_pixels(max(result.line.q[0]), net.scale), (net.cell - net.stride) / 2, []
-    for place in places:
-        index, label = int(result.indices[place]), int(result.labels[place])
+    for row_of_image in places:
+        index, label = int(result.indices[row_of_image]), int(result.labels[row_of_image])
         pixels = rescale(Picture(result.images.read(index)), side)
         with torch.inference_mode():
             score = net.score_map(pixels.permute(2, 0, 1)[None].float())[0].softmax(0).numpy()
-        first, second = np.argsort(-result.posterior[place], kind="stable")[:2].tolist()
+        first, second = np.argsort(-result.posterior[row_of_image], kind="stable")[:2].tolist()
         maps = []
-        for shown in (first, second if first == label else label):
+        for shown_class in (first, second if first == label else label):
             cells = [
                 (net.stride * column + margin, net.stride * row + margin, float(probability))
-                for (row, column), probability in np.ndenumerate(score[shown])
+                for (row, column), probability in np.ndenumerate(score[shown_class])
             ]
             maps.append(
-                ScoreMap(names[shown], shown == label, float(result.posterior[place, shown]), net.stride, cells)
+                ScoreMap(
+                    names[shown_class],
+                    shown_class == label,
+                    float(result.posterior[row_of_image, shown_class]),
+                    net.stride,
+                    cells,
+                )
             )
         height, width = pixels.shape[:2]
         made.append(Card(result.images.files[index], names[label], width, height, jpeg(pixels.numpy()), maps))
@@ -240,7 +246,7 @@ def filters(run: Run) -> dict[str, Any]:
     columns = min(count, 16)
     sheet = np.zeros((-(-count // columns) * (side + 1) - 1, columns * (side + 1) - 1, 4), np.uint8)
     for number, kernel in enumerate(levels):
-        row, column = (place * (side + 1) for place in divmod(number, columns))
+        row, column = (corner * (side + 1) for corner in divmod(number, columns))
         sheet[row : row + side, column : column + side] = np.dstack([kernel, np.full((side, side), 255, np.uint8)])
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "PNG")

@@ -42,8 +42,8 @@ FEW = 20  # classes, up to which the whole confusion matrix is shown
 
 def known_runs(data: str, runs: Path) -> list[Run]:
     """Every run on this data that was started here."""
-    found = [Run.named(f"{data}/{path.parent.name}", runs) for path in (runs / data).glob("*/config.yaml")]
-    return sorted(found, key=lambda run: order(run.name))
+    begun = [Run.named(f"{data}/{path.parent.name}", runs) for path in (runs / data).glob("*/config.yaml")]
+    return sorted(begun, key=lambda run: order(run.name))
 
 
 def parents_of_paper(data: str) -> dict[str, str | None]:
@@ -61,10 +61,10 @@ def parents_of_paper(data: str) -> dict[str, str | None]:
     return parents
 
 
-def lineage(data: str, runs: Path, known: list[Run], lines: list[Classification]) -> dict[str, Any]:
+def lineage(data: str, runs: Path, here: list[Run], lines: list[Classification]) -> dict[str, Any]:
     """The graph of the paper's runs and of all others that are here, and how many of each state the paper's are."""
     planned = parents_of_paper(data)
-    parents = planned | {run.name: run.record().get("parent") for run in known}
+    parents = planned | {run.name: run.record().get("parent") for run in here}
     parents |= {parent: None for parent in set(parents.values()) - set(parents) - {None}}
     evaluated = {name for line in lines for name in line.runs}
 
@@ -94,12 +94,12 @@ def lineage(data: str, runs: Path, known: list[Run], lines: list[Classification]
 
 def sources(lines: list[Classification]) -> list[dict[str, str]]:
     """Of each evaluation: what it is, and the command, code and packages that made it."""
-    found = []
+    rows = []
     for line in lines:
         names, method, q, _, top1, *_ = cells(line, "")
         settings = ["soft-max first"] if line.softmax == "first" else []
         settings += ["ceil_mode"] if any(line.ceil_mode) else []
-        found.append(
+        rows.append(
             {
                 "evaluation": ", ".join([names, method, f"Q = {q}", *settings]),
                 "top-1": f"{top1} %",
@@ -112,7 +112,7 @@ def sources(lines: list[Classification]) -> list[dict[str, str]]:
                 "versions": ", ".join(f"{name} {number}" for name, number in line.versions.items()),
             }
         )
-    return found
+    return rows
 
 
 def mistakes(lines: list[Classification], runs: Path, cache: Path) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def mistakes(lines: list[Classification], runs: Path, cache: Path) -> dict[str, 
     }
 
 
-def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
+def first_filters(runs: list[Run]) -> list[tuple[str, dict[str, Any]]]:
     """Of every finished run: its name and the sheet of its first layer's filters."""
-    finished = [run for run in known if run.finished]
+    finished = [run for run in runs if run.finished]
     if not finished:
         raise Lacking("This needs the weights of a finished run.", "python train.py")
     return [(short(run.name), image_analysis.filters(run)) for run in finished]
@@ -142,7 +142,7 @@ def first_filters(known: list[Run]) -> list[tuple[str, dict[str, Any]]]:
 def write(origins: Origins, cache: Path, path: Path) -> None:
     """Write the page about this data. A part of it that needs what is not on this machine says so."""
     data, runs = origins.data, origins.runs
-    lines, known = settled(current(origins.ours(Classification))), known_runs(data, runs)
+    lines, begun = settled(current(origins.ours(Classification))), known_runs(data, runs)
     boxes = settled(current(origins.ours(Localisation)))
     usual = [line for line in lines if line.softmax == "last" and not any(line.ceil_mode)]
     groups, decided = chart_data.by_method(usual), claims.decided(origins)
@@ -162,15 +162,15 @@ def write(origins: Origins, cache: Path, path: Path) -> None:
         tables=tables(origins),
         box_tables=localisation_tables.tables(origins),
         transfer_tables=transfer_tables.tables(origins),
-        of_paper={"paper", "paper's test"}.union(*(own.values() for own in transfer_tables.COLUMNS.values())),
-        boxes=part(lambda: box_photos.boxed(known, boxes, cache)),
+        of_paper={"paper", "paper's test"}.union(*(columns.values() for columns in transfer_tables.COLUMNS.values())),
+        boxes=part(lambda: box_photos.boxed(begun, boxes, cache)),
         claims=decided,
         verdicts=Counter(claim.verdict for claim in decided),
         rule=claims.RULE,
         header=claims.HEADER,
         number=claims.number,
         cells=claims.comparison_cells,
-        curves=part(lambda: chart_data.learning_curves(known)),
+        curves=part(lambda: chart_data.learning_curves(begun)),
         depth=part(lambda: chart_data.depth_chart(usual)),
         depth_of_paper=chart_data.depth_chart(None),
         operations=part(lambda: chart_data.operations_chart(lines)),
@@ -179,8 +179,8 @@ def write(origins: Origins, cache: Path, path: Path) -> None:
         agreements=part(lambda: chart_data.agreements(groups)),
         scatter=part(lambda: chart_data.agreement_chart(groups, runs, cache)),
         mistakes=part(lambda: mistakes(lines, runs, cache)),
-        filters=part(lambda: first_filters(known)),
-        lineage=lineage(data, runs, known, lines),
+        filters=part(lambda: first_filters(begun)),
+        lineage=lineage(data, runs, begun, lines),
         states=STATES,
         sources=sources(lines),
         commit=commit(),

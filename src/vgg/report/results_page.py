@@ -117,7 +117,7 @@ def rendered() -> str:
         parts += [f"## {heading}", errors_table(of_section, evaluated)]
         rows = []
         for claim in of_section:
-            of_data = {data: found[CLAIMS.index(claim)] for data, found in decided.items()}
+            of_data = {data: decided_claims[CLAIMS.index(claim)] for data, decided_claims in decided.items()}
             reasons = [f"{data}: {one.reason}" for data, one in of_data.items() if one.reason]
             verdicts = map(verdict, of_data.values())
             rows.append([f"{claim.number} {claim.text}", f"`ablation={claim.ablation}`", *verdicts, "; ".join(reasons)])

@@ -29,9 +29,9 @@ TITLES = {
 
 def net_name(cell: str) -> str:
     """D-jitter-fc -> D [256;512] FC only; a draw or start of its own stays behind it."""
-    found = CELL.match(cell)
-    rest = cell[found.end("scale") :].removeprefix("-fc")
-    return f"{found['model']} {SCALE_NAMES[found['scale']]}" + (" FC only" if found["fc"] else "") + rest
+    parts = CELL.match(cell)
+    rest = cell[parts.end("scale") :].removeprefix("-fc")
+    return f"{parts['model']} {SCALE_NAMES[parts['scale']]}" + (" FC only" if parts["fc"] else "") + rest
 
 
 def evaluation_name(row: ErrorRow) -> list[str]:
@@ -42,17 +42,17 @@ def evaluation_name(row: ErrorRow) -> list[str]:
 
 
 def table(
-    place: str, lines: Sequence[Classification], yours: Sequence[Classification] | None = None
+    source: str, lines: Sequence[Classification], yours: Sequence[Classification] | None = None
 ) -> tuple[list[str], list[list[str]]]:
     """(header, rows) of one of the paper's tables, ours beside the paper's."""
-    rows, tested = rows_of(place), place in ("Table 6", "Table 7")
+    rows, tested = rows_of(source), source in ("Table 6", "Table 7")
     ours, theirs = by_cell(current(lines)), None if yours is None else by_cell(current(yours))
-    left = ("method", "nets") if place == "Table 7" else ("net", "evaluation", "Q")
+    left = ("method", "nets") if source == "Table 7" else ("net", "evaluation", "Q")
     header = [*left, *ERRORS, *(YOURS if yours is not None else ()), *(("paper's test",) if tested else ())]
     body = []
     for row in rows:
         of_ours, of_yours = ([] if one is None else list(one.get(row_cell(row), {}).values()) for one in (ours, theirs))
-        cells = [row.method, str(row.nets)] if place == "Table 7" else evaluation_name(row)
+        cells = [row.method, str(row.nets)] if source == "Table 7" else evaluation_name(row)
         cells += both_errors(row, of_ours, None if theirs is None else of_yours)
         if tested:
             cells.append("–" if row.top5_test is None else f"{row.top5_test:.1f}")
@@ -63,7 +63,7 @@ def table(
 def tables(origins: Origins) -> list[tuple[str, list[str], list[list[str]]]]:
     """(title, header, rows) of Tables 3 to 7 and the networks around it."""
     lines, yours = origins.ours(Classification), origins.yours(Classification)
-    parts = [(title, *table(place, lines, yours)) for place, title in TITLES.items()]
+    parts = [(title, *table(source, lines, yours)) for source, title in TITLES.items()]
     return [*parts, (comparison_nets.TITLE, *comparison_nets.table(lines, yours))]
 
 
@@ -73,10 +73,10 @@ def rendered(origins: Origins, form: str) -> str:
     worded = form in ("text", "markdown")
     parts = [described(origins)] if worded else []
     table_of = {"text": text_table, "markdown": markdown_table, "csv": csv_table, "latex": latex_table}[form]
-    parts += [table_of(*each) for each in tables(origins)]
+    parts += [table_of(*table_parts) for table_parts in tables(origins)]
     parts += [comparison_nets.commands(lines)] if worded else []
-    parts += [table_of(*each) for each in localisation_tables.tables(origins)]
-    parts += [table_of(*each) for each in transfer_tables.tables(origins)]
+    parts += [table_of(*table_parts) for table_parts in localisation_tables.tables(origins)]
+    parts += [table_of(*table_parts) for table_parts in transfer_tables.tables(origins)]
     return ("\n\n" if form != "csv" else "\n").join(parts)
 
 
@@ -116,14 +116,16 @@ def falls(schedule: Sequence[tuple[float, float]] | None) -> str:
 
 def first_number(header: list[str]) -> int:
     """The first column of numbers, which are set flush right."""
-    return next(place for place, name in enumerate(header) if name in ("top-1", "error", "ours"))
+    return next(column for column, name in enumerate(header) if name in ("top-1", "error", "ours"))
 
 
 def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
     left = first_number(header)
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) if place < left else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width) for number, (cell, width) in enumerate(pairs)
+        )
         for pairs in (zip(row, widths, strict=True) for row in (header, *body))
     ]
     return "\n".join([title, lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
@@ -131,7 +133,7 @@ def text_table(title: str, header: list[str], body: list[list[str]]) -> str:
 
 def markdown_table(title: str, header: list[str], body: list[list[str]]) -> str:
     left = first_number(header)
-    marks = [":--" if place < left else "--:" for place in range(len(header))]
+    marks = [":--" if column < left else "--:" for column in range(len(header))]
     return "\n".join([f"**{title}**", "", *("| " + " | ".join(row) + " |" for row in (header, marks, *body))])
 
 

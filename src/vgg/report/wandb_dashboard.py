@@ -139,7 +139,7 @@ def workspace(origins: Origins, entity: str, project: str) -> ws.Workspace:
     """The runs on this data with a section for each comparison, and the tables and claims as they stand."""
     data = origins.data
     texts = [tables.rendered(origins, "markdown"), claims.rendered(origins, "markdown")]
-    named = {each.title: each.panels for each in comparisons()}
+    named = {comparison.title: comparison.panels for comparison in comparisons()}
     named["The paper's tables and claims"] = [wr.MarkdownPanel(markdown=text) for text in texts]
     sections = [
         ws.Section(
@@ -167,15 +167,19 @@ def workspace(origins: Origins, entity: str, project: str) -> ws.Workspace:
 def report(origins: Origins, entity: str, project: str) -> wr.Report:
     """The same comparisons with their sections' numbers, then the paper's tables beside ours and the claims."""
     data, blocks = origins.data, [wr.TableOfContents(), wr.MarkdownBlock(tables.described(origins))]
-    for each in comparisons():
-        shown = wr.Runset(
+    for comparison in comparisons():
+        runset = wr.Runset(
             entity=entity,
             project=project,
             name=data,
             filters=expr.And(expr.Config("dataset") == data),
-            groupby=[f"config.{key}" for key in each.groups],
+            groupby=[f"config.{key}" for key in comparison.groups],
         )
-        blocks += [wr.H2(each.title), wr.P(each.text), wr.PanelGrid(runsets=[shown], panels=each.panels)]
+        blocks += [
+            wr.H2(comparison.title),
+            wr.P(comparison.text),
+            wr.PanelGrid(runsets=[runset], panels=comparison.panels),
+        ]
     blocks += [
         wr.H2("The paper's tables"),
         wr.MarkdownBlock(tables.rendered(origins, "markdown")),
@@ -203,7 +207,7 @@ def save(origins: Origins, entity: str | None, project: str) -> list[str]:
     try:
         owner = entity or wandb.Api().default_entity
         require(bool(owner), "W&B does not say whose project it is: name the user or team with --entity")
-        projects = [found.name for found in wandb.Api().projects(owner)]
+        projects = [one.name for one in wandb.Api().projects(owner)]
         require(project in projects, f"{owner} has no project {project} in W&B: wandb sync the runs first")
         saved = kept.setdefault(f"{owner}/{project}", {})
         for made in (workspace(origins, owner, project), report(origins, owner, project)):
@@ -221,10 +225,10 @@ def updated(made: ws.Workspace | wr.Report, address: str | None, kept: Path) -> 
     if address is None:
         return made
     try:
-        found = type(made).from_url(address)
+        saved = type(made).from_url(address)
     except (ValueError, TypeError) as error:  # what the library raises where nothing is there
         raise UserError(f"{address} cannot be read. If it was deleted in W&B, remove {kept}") from error
     contents = ("sections", "settings", "runset_settings") if isinstance(made, ws.Workspace) else ("blocks", "width")
     for name in contents:
-        setattr(found, name, getattr(made, name))
-    return found
+        setattr(saved, name, getattr(made, name))
+    return saved

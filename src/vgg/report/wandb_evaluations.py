@@ -67,10 +67,10 @@ def protocol(line: Evaluation) -> str:
 
 def settings(line: Evaluation) -> dict[str, Any]:
     """An evaluation's configuration: what it is grouped and filtered by, under the names that training runs have."""
-    found = [CELL.match(cell) for cell in line.cells]
+    cells = [CELL.match(cell) for cell in line.cells]
     return {
-        "model": {"name": joined([cell["model"] for cell in found])},
-        "train_scale": {"name": joined([cell["scale"] for cell in found])},
+        "model": {"name": joined([cell["model"] for cell in cells])},
+        "train_scale": {"name": joined([cell["scale"] for cell in cells])},
         "dataset": line.data,
         "seed": line.seed[0] if len(set(line.seed)) == 1 else line.seed,
         "cell": joined([without_seed(cell) for cell in line.cells]),
@@ -94,7 +94,7 @@ def errors(line: Evaluation) -> dict[str, Any]:
     model, scale = CELL.match(line.cells[0]).group("model", "scale")
     if cells == {f"{model}-{scale}"} and model in ("A", *STARTS_FROM_A):
         row["depth"] = depth(model)
-    scales = {q for own in line.q for q in own}
+    scales = {q for of_net in line.q for q in of_net}
     if len(scales) == 1:
         row["q"] = scales.pop()
         if name in ("dense_single", "dense_other"):

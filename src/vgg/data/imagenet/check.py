@@ -125,13 +125,13 @@ def examine(name: str, images: Listing, everything: bool, problems: list[str]) -
     loader = Loader(
         Examined(images), batch_size=50, sampler=sorted(chosen.tolist()), num_workers=workers, collate_fn=list
     )
-    found = []
+    outcomes = []
     for number, batch in enumerate(loader, start=1):
-        found += batch
+        outcomes += batch
         if number % 1000 == 0:
-            print(f"  decoded {len(found):,} of {len(chosen):,}", flush=True)
-    unreadable = [(index, why) for index, why, *_ in found if why is not None]
-    whole = [item for item in found if item[1] is None]
+            print(f"  decoded {len(outcomes):,} of {len(chosen):,}", flush=True)
+    unreadable = [(index, why) for index, why, *_ in outcomes if why is not None]
+    whole = [item for item in outcomes if item[1] is None]
     which = "all" if len(chosen) == len(images) else "a sample; --all decodes every one"
     result = f"{len(unreadable):,} cannot be read:" if unreadable else "every one can be read"
     print(f"  decoded {len(chosen):,} ({which}): {result}")

@@ -46,16 +46,16 @@ def synset_of(row: Row, files: list[Path], truth: Truth) -> str | None:
     return next(iter(said), None)
 
 
-def label_names(rows: Iterable[Row], synsets: list[str | None], place: Path) -> dict[int, str]:
+def label_names(rows: Iterable[Row], synsets: list[str | None], path: Path) -> dict[int, str]:
     """Label number -> synset id, where images tell both. UserError where numbers do not follow the synset ids."""
     names: dict[int, str] = {}
     for row, synset in zip(rows, synsets, strict=True):
         if row.label is not None and synset and names.setdefault(row.label, synset) != synset:
-            raise UserError(f"{place}: {row.name} is of class {synset}, its label {row.label} is {names[row.label]}")
+            raise UserError(f"{path}: {row.name} is of class {synset}, its label {row.label} is {names[row.label]}")
     for (low, one), (high, other) in pairwise(sorted(names.items())):
         require(
             one < other,
-            f"{place}: label {low} is {one} and label {high} is {other}, but a label must be a position in the sorted "
+            f"{path}: label {low} is {one} and label {high} is {other}, but a label must be a position in the sorted "
             "synset ids, or nets are scored against wrong classes. Are these the devkit's ILSVRC2012_IDs? Make these "
             "files again with the sorted order, or use class folders or the original archives",
         )
@@ -80,15 +80,15 @@ def validation_truth(root: Path) -> Truth:
     for solution in (folder / SOLUTION for folder in (root, root / "ILSVRC", *kaggle)):
         if solution.is_file():
             return Truth(str(solution), solution_synsets(solution))
-    for place in (root / DEVKIT, root / f"{DEVKIT}.tar.gz"):
-        if (place / GROUND_TRUTH).is_file() or place.is_file():
-            return Truth(str(place), devkit_synsets(place))
+    for path in (root / DEVKIT, root / f"{DEVKIT}.tar.gz"):
+        if (path / GROUND_TRUTH).is_file() or path.is_file():
+            return Truth(str(path), devkit_synsets(path))
     return Truth("", {})
 
 
 def solution_synsets(path: Path) -> dict[str, str]:
     """Kaggle's rows are `ILSVRC2012_val_00048981,n03995372 85 1 499 272`, with four numbers for each object."""
-    found: dict[str, str] = {}
+    synsets: dict[str, str] = {}
     with open(path, errors="replace") as file:
         for number, line in enumerate(file, start=1):
             name, _, objects = line.strip().partition(",")
@@ -96,33 +96,33 @@ def solution_synsets(path: Path) -> dict[str, str]:
                 continue
             synset = objects.partition(" ")[0]
             require(SYNSET.fullmatch(synset) is not None, f"{path}, line {number}: {line[:60]!r} names no synset id")
-            require(found.setdefault(name, synset) == synset, f"{path}, line {number}: {name} has two classes")
-    return found
+            require(synsets.setdefault(name, synset) == synset, f"{path}, line {number}: {name} has two classes")
+    return synsets
 
 
 @contextlib.contextmanager
-def devkit_file(place: Path, name: str) -> Iterator[BinaryIO]:
+def devkit_file(devkit: Path, name: str) -> Iterator[BinaryIO]:
     """A file of the devkit, a folder or its archive. UserError where it is not there or not what it should be."""
     try:
-        if place.is_dir():
-            yield io.BytesIO((place / name).read_bytes())
+        if devkit.is_dir():
+            yield io.BytesIO((devkit / name).read_bytes())
         else:
-            with tarfile.open(place) as archive:
+            with tarfile.open(devkit) as archive:
                 yield io.BytesIO(archive.extractfile(f"{DEVKIT}/{name}").read())
     except (OSError, EOFError, KeyError, ValueError, TypeError, tarfile.TarError, zlib.error, MatReadError) as error:
-        raise UserError(f"{place} is not the devkit with {name}: {error}") from error
+        raise UserError(f"{devkit} is not the devkit with {name}: {error}") from error
 
 
-def devkit_ids(place: Path) -> dict[int, str]:
+def devkit_ids(devkit: Path) -> dict[int, str]:
     """ILSVRC2012_ID -> synset id of the 1,000 classes."""
-    with devkit_file(place, META) as file:
+    with devkit_file(devkit, META) as file:
         rows = loadmat(file, squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if row["num_children"] == 0}
 
 
-def devkit_synsets(place: Path) -> dict[str, str]:
+def devkit_synsets(devkit: Path) -> dict[str, str]:
     """Line i of the ground truth is the ILSVRC2012_ID of validation image i."""
-    ids = devkit_ids(place)
-    with devkit_file(place, GROUND_TRUTH) as file:
+    ids = devkit_ids(devkit)
+    with devkit_file(devkit, GROUND_TRUTH) as file:
         lines = enumerate(file.read().split(), start=1)
         return {f"ILSVRC2012_val_{number:08d}": ids[int(line)] for number, line in lines}

@@ -58,23 +58,23 @@ def find(root: Path, split: str, cache: Path, val: str | None = None, ask_other:
     if located is None:
         raise unknown(root, split, val)
     form, files = located
-    place = files[0] if form in ("class folders", "archive") else files[0].parent
+    location = files[0] if form in ("class folders", "archive") else files[0].parent
     truth = validation_truth(root) if split == "val" else Truth("", {})
     if form == "class folders":
-        images = list_folder(place)
+        images = list_folder(location)
         check_folders(images, truth)
-        return Split(images, f"class folders in {place}", True)
+        return Split(images, f"class folders in {location}", True)
     if form == "parquet":
         files = copied_parquet(files, cache)
     if form == "flat folder":
-        sizes = dict(contents(place)[0])  # a link that leads nowhere has 0 bytes
+        sizes = dict(contents(location)[0])  # a link that leads nowhere has 0 bytes
         rows = [Row(number, 0, sizes[str(file)], file.name, None, None) for number, file in enumerate(files)]
     else:
         read = shard if form != "archive" else class_tars if split == "train" else image_tar
         rows = indexed(files, cache, split, read)
-    require(bool(rows), f"{place} holds no images")
+    require(bool(rows), f"{location} holds no images")
     synsets = [synset_of(row, files, truth) for row in rows]
-    names = label_names(rows, synsets, place)
+    names = label_names(rows, synsets, location)
     named = all(synset or row.label in names for row, synset in zip(rows, synsets, strict=True))
     if not named:  # a few names tell what a few numbers stand for: then all images go by their numbers
         synsets = [synset if row.label is None else None for row, synset in zip(rows, synsets, strict=True)]
@@ -88,16 +88,16 @@ def find(root: Path, split: str, cache: Path, val: str | None = None, ask_other:
         hint = f"put {DEVKIT}.tar.gz or {SOLUTION} there" if row.label is None else f"its label is {row.label}"
         raise UserError(f"{files[row.source]}: nothing in {root} tells the class of {row.name}: {hint}")
     words = {
-        "flat folder": f"one folder, {place}",
-        "archive": f"the original archive {place}",
-        "shards": f"WebDataset shards in {place} ({len(files):,} of them)",
-        "parquet": f"parquet shards in {place} ({len(files):,} of them), copied to {files[0].parent}",
+        "flat folder": f"one folder, {location}",
+        "archive": f"the original archive {location}",
+        "shards": f"WebDataset shards in {location} ({len(files):,} of them)",
+        "parquet": f"parquet shards in {location} ({len(files):,} of them), copied to {files[0].parent}",
     }
     by_truth = f", labels of {truth.source}" if truth.synsets else ""
-    return Split(listed(place, rows, classes, files), words[form] + by_truth, named)
+    return Split(listed(location, rows, classes, files), words[form] + by_truth, named)
 
 
-def listed(place: Path, rows: list[Row], classes: list[str], files: list[Path]) -> Listing:
+def listed(folder: Path, rows: list[Row], classes: list[str], files: list[Path]) -> Listing:
     """In order of classes and names. UserError where two images have the same ones."""
     keys = [(name, file_name(row)) for name, row in zip(classes, rows, strict=True)]
     order = sorted(range(len(rows)), key=keys.__getitem__)
@@ -108,7 +108,7 @@ def listed(place: Path, rows: list[Row], classes: list[str], files: list[Path]) 
     names = tuple(in_class_order(set(classes)))
     number = {name: label for label, name in enumerate(names)}
     return Listing(
-        place,
+        folder,
         names,
         tuple("/".join(keys[index]) for index in order),
         tuple(rows[index].size for index in order),
@@ -157,19 +157,19 @@ def locate(root: Path, split: str, val: str | None) -> tuple[str, list[Path]] | 
     return None
 
 
-def whole_set(folder: Path, found: list[re.Match[str]]) -> list[Path]:
+def whole_set(folder: Path, shards: list[re.Match[str]]) -> list[Path]:
     """The paths of one set of shards, in order. UserError where there are two sets, or one with gaps."""
-    sets = sorted({match["start"] + "…" + (match["end"] or "") + match["form"] for match in found})
-    numbers = {int(match["number"]) for match in found}
-    require(len(sets) == 1 and len(numbers) == len(found), f"{folder} has several sets of shards: {', '.join(sets)}")
-    count = int(found[0]["of"] or max(numbers) + 1)
+    sets = sorted({match["start"] + "…" + (match["end"] or "") + match["form"] for match in shards})
+    numbers = {int(match["number"]) for match in shards}
+    require(len(sets) == 1 and len(numbers) == len(shards), f"{folder} has several sets of shards: {', '.join(sets)}")
+    count = int(shards[0]["of"] or max(numbers) + 1)
     missing = sorted(set(range(count)) - numbers)
     require(
         not missing,
         f"{folder}: {len(missing)} of the {count} shards {sets[0]} are missing, number "
         f"{', '.join(map(str, missing[:10]))}{' …' * (len(missing) > 10)}",
     )
-    return [folder / match.string for match in sorted(found, key=lambda match: int(match["number"]))]
+    return [folder / match.string for match in sorted(shards, key=lambda match: int(match["number"]))]
 
 
 def unknown(root: Path, split: str, val: str | None) -> NoImages:
