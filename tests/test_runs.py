@@ -1,5 +1,6 @@
 import errno
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,11 @@ from conftest import composed
 from omegaconf import OmegaConf
 
 from vgg.commands import evaluate as commands_evaluate
+from vgg.core import compose
 from vgg.core.catalogue import MODELS
 from vgg.core.errors import UserError
 from vgg.runs import cells, plan
+from vgg.runs import identity as runs_identity
 from vgg.runs.identity import differences, identity, run_name
 from vgg.runs.run import SCHEMA_VERSION, Run, without_seed
 
@@ -99,6 +102,19 @@ def test_lineage_is_the_papers(overrides, lineage, tmp_path):
         None,
         *(step.run.name for step in steps[:-1]),
     ]
+
+
+def test_a_data_option_of_ones_own_has_names_without_its_values(tmp_path, monkeypatch):
+    shutil.copytree(runs_identity.CONF, tmp_path / "conf")
+    (tmp_path / "conf/data/flowers.yaml").write_text("defaults: [folder, _self_]\nname: flowers\nepochs: 60\n")
+    for module in (runs_identity, compose):
+        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    runs_identity.data_option.cache_clear()
+    given = ("data=folder", "data.root=/x", "data.name=flowers")
+    assert run_name(composed(*given, "data.epochs=60")) == "flowers/D-jitter"
+    assert run_name(composed(*given)) == "flowers/D-jitter-epochs30"
+    assert runs_identity.data_option("flowers", "digits") == "digits"
+    runs_identity.data_option.cache_clear()
 
 
 def test_parent_has_the_childs_configuration_but_for_model_scale_and_layers(tmp_path):

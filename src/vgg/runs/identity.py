@@ -92,12 +92,19 @@ def recipe(model: str) -> list[DictConfig | dict[str, Any]]:
 
 
 @cache
-def defaults(form: str, model: str, scale: str) -> dict[str, Any]:
+def data_option(name: str, form: str) -> str:
+    """The option that has this data's usual values: one of its name, as data=flowers, or that of its form."""
+    of_name = (CONF / "data" / f"{name}.yaml").is_file() and values_of("data", name).form == form
+    return name if of_name else form
+
+
+@cache
+def defaults(data: str, model: str, scale: str) -> dict[str, Any]:
     """The values of conf/ where a command gives nothing but data=, model= and train_scale=, flat."""
     base = OmegaConf.load(CONF / "run.yaml")
     for key in ("defaults", "hydra", "dirs", "plan"):
         del base[key]
-    options = {"data": form, "train_scale": scale_option(scale), "init": "default", "weights": "none"}
+    options = {"data": data, "train_scale": scale_option(scale), "init": "default", "weights": "none"}
     groups = {group: values_of(group, option) for group, option in options.items()}
     return flat(OmegaConf.to_container(OmegaConf.merge(base, groups, *recipe(model)), resolve=True))
 
@@ -125,7 +132,7 @@ def run_name(cfg: TrainConfig) -> str:
     -fc, -glorot, -noA, -torchvision, -seed2 and -loc-pcr, then `-<key><value>`, as in A-256-lr0.01, in the order of the
     configuration, and the tag. What no name shows is refused within a name: other images, precision, changed defaults.
     """
-    usual = defaults(cfg.data.form, cfg.model.name, cfg.train_scale.name)
+    usual = defaults(data_option(cfg.data.name, cfg.data.form), cfg.model.name, cfg.train_scale.name)
     name = f"{cfg.data.name}/{cfg.model.name}-{cfg.train_scale.name}"
     if cfg.layers == "fc":
         name += "-fc"
