@@ -13,6 +13,7 @@ from torchvision.datasets import Imagenette
 
 from vgg.core.errors import UserError
 from vgg.data.datasets import download_imagenette
+from vgg.data.encoded_image import FORMATS
 from vgg.data.listing import list_folder, same_classes
 from vgg.nets import pretrained
 
@@ -55,7 +56,7 @@ def test_a_sound_file_is_not_taken_for_a_webp_picture(root):
     assert list_folder(root) == clean
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_picture_with_a_wrong_ending_or_none_is_told_by_its_content(root, form):
     for name in ("a.dat", "b", "c.image"):
         noise(0).save(root / "ant" / name, format=form)

@@ -8,7 +8,8 @@ from vgg.core.config import TrainConfig
 from vgg.core.errors import UserError, require
 from vgg.core.text import duration, spoken
 from vgg.data.datasets import data_root
-from vgg.runs.plan import Step, command, planned, train_step
+from vgg.data.summary import summary
+from vgg.runs.plan import Step, command, images_of, planned, train_step
 
 
 def train(cfg: TrainConfig) -> None:
@@ -19,6 +20,9 @@ def train(cfg: TrainConfig) -> None:
     require(cfg.task != "transfer", "task=transfer trains no net, it is about finished ones: python evaluate.py")
     steps = planned(cfg)
     leads = cfg.trainer.node_rank == 0
+    if not cfg.plan.dry_run and cfg.data.form == "folder" and not all(step.run.finished for step in steps):
+        images = images_of(cfg)  # a wrong folder is refused before anything else is said
+        print(f"{cfg.data.name}: {cfg.data.root}\n{summary(cfg.data, images, Path(cfg.dirs.cache))}")
     print("plan: " + (" → " if cfg.ablation is None else ", ").join(step.run.name for step in steps))
     if cfg.plan.dry_run:
         print(with_times(steps, cfg))

@@ -153,6 +153,9 @@ class Data:
     form: Literal["digits", "folder", "imagenette", "imagenet", "voc"] = Field(description="how they are kept")
     root: str | None = Field(description="the folder of the images; digits and imagenette know one in the cache")
     val: str | None = Field(description="another folder with the validation images")
+    val_share: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
+        description="of the photos of a folder without train/ and val/, held out for validation by their content"
+    )
     download: StrictBool = Field(description="fetch what data.form can fetch")
     skip_corrupt: StrictBool = Field(
         description="leave unreadable validation images out, and say how many; false: they are an error"

@@ -1,5 +1,6 @@
 """Paths as people write them: `~` and variables of the environment stand for what they stand for in a shell."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -49,6 +50,11 @@ def quoted_word(word: str) -> str:
 def cache() -> str:
     """The cache where dirs.cache names no other: $XDG_CACHE_HOME/vgg, or ~/.cache/vgg."""
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vgg")
+
+
+def folder_digest(folder: Path) -> str:
+    """What the cache calls a folder: 16 letters that stand for its whole path."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
 OmegaConf.register_new_resolver("vgg.cache", cache, replace=True)

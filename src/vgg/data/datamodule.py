@@ -36,6 +36,7 @@ class ImageData(pl.LightningDataModule):
         root: the folder with train/ and val/, each with a folder of images a class; None: the embedded digits.
         form: how the images are kept, as data.form says it; None: in class folders, or the digits without a root.
         val: another folder with the validation images.
+        val_share: of the photos of a root without train/ and val/ that has the class folders itself, held out.
         download: fetch the images where `form` knows from where.
         scale: 1, 1/2, 1/4 or 1/8 of the paper's pixels: the crop's 224, and S and Q.
         smin: the training scale S is drawn from smin..smax for each image and access, in the paper's pixels.
@@ -60,6 +61,7 @@ class ImageData(pl.LightningDataModule):
         form: Literal["digits", "folder", "imagenette", "imagenet", "voc"] | None = None,
         *,
         val: str | os.PathLike[str] | None = None,
+        val_share: float = 0.2,
         download: bool = False,
         scale: float = 1.0,
         smin: int = 256,
@@ -77,7 +79,7 @@ class ImageData(pl.LightningDataModule):
         form = form or ("folder" if root else "digits")
         self.save_hyperparameters()
         self.cache_dir = Path(cache_dir or paths.cache()).expanduser()
-        self.source = Source(form, root, val, download)
+        self.source = Source(form, root, val, download, val_share=val_share)
         self.train, self.val = (listing(self.source, self.cache_dir, split) for split in ("train", "val"))
         require(len(self.train.classes) > 1, single_class(self.train))
         same_classes(self.train.classes, self.val.classes, f"{self.train.root} and {self.val.root}")

@@ -1,5 +1,6 @@
 """Which images a data option names."""
 
+import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 from vgg.core.config import Data
 from vgg.core.errors import UserError, require
 from vgg.core.files import alone, write_whole_folder
-from vgg.data import digits, voc
-from vgg.data.listing import Listing, list_folder
+from vgg.data import digits, held_out, voc
+from vgg.data.listing import Listing, contents, list_folder, printable
 
 
 def download_imagenette(root: Path) -> None:
@@ -45,6 +46,7 @@ class Source:
     val: str | None
     download: bool
     classes: int | None = None
+    val_share: float = 0.2
 
 
 def data_root(data: Data | Source, cache: Path) -> Path:
@@ -67,6 +69,22 @@ def data_root(data: Data | Source, cache: Path) -> Path:
     return Path(data.root)
 
 
+def without_split(data: Data | Source, root: Path) -> bool:
+    """Whether a folder of photos has class folders directly in it, and neither train/ nor val/.
+
+    Raises UserError, saying what is there, where it has none of them.
+    """
+    if data.form != "folder" or data.val is not None or (root / "train").is_dir() or (root / "val").is_dir():
+        return False
+    require(root.is_dir(), f"data.root={root}: no such folder")
+    there = ", ".join(map(printable, sorted(os.listdir(root))[:5])) or "nothing"
+    require(
+        bool(contents(root)[1]),
+        f"data.root={root} has neither class folders nor train/ and val/ with class folders; it holds {there}",
+    )
+    return True
+
+
 def listing(data: Data | Source, cache: Path, split: str) -> Listing:
     """The images of split "train" or "val"; classes are the sorted folder names, for ImageNet the synset ids."""
     root = data_root(data, cache)
@@ -76,6 +94,8 @@ def listing(data: Data | Source, cache: Path, split: str) -> Listing:
         images = layouts.find(root, split, cache, data.val).images
     elif data.form == "voc":
         images = voc.per_class(root, split)
+    elif without_split(data, root):
+        images = held_out.part(list_folder(root), split, data.val_share, cache)
     else:
         images = list_folder(Path(data.val) if split == "val" and data.val else root / split)
     if data.classes is not None:

@@ -8,7 +8,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+FORMAT_NAMES = "JPEG, PNG, WebP, BMP or TIFF"
 
 LONGEST = 32  # times as long as wide, at most: a rescaled strip has no bounds, 1 x 20,000 would be 256 x 5,120,000
 
@@ -26,7 +28,7 @@ warnings.filterwarnings("ignore", module="PIL")  # of a file's odd metadata, wit
 def reason(error: Exception) -> str:
     """What one of UNREADABLE says of a file, without its name and without an object in memory."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is no JPEG, PNG or WebP picture"
+        return f"it is no {FORMAT_NAMES} picture"
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
@@ -49,7 +51,7 @@ def without_texts(png: bytes) -> bytes:
 
 
 class Picture:
-    """A JPEG, PNG or WebP picture, told by content; `size` is (width, height) in pixels, `mode` as Pillow calls it.
+    """A picture in one of FORMATS, told by content; `size` is (width, height) in pixels, `mode` as Pillow calls it.
 
     libjpeg-turbo decodes the sound grey and RGB JPEGs, Pillow everything else: it has the last word on what can be
     read. Raises one of UNREADABLE, here or from `pixels`, for anything that is not such a picture, has more than

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from vgg.core.errors import UserError, require
-from vgg.data.encoded_image import UNREADABLE, Picture, reason
+from vgg.data.encoded_image import FORMAT_NAMES, UNREADABLE, Picture, reason
 
-ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 # What file systems, cameras, sync and archive programs leave beside images; hidden files are left out as well.
 LEFT_BEHIND = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx", "system volume information", "lost+found"}
@@ -29,7 +29,7 @@ CONTENT_SAMPLE = 10_000  # images at most whose bytes are compared, as many as t
 
 READERS = 16  # threads that read them
 
-MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|BM....\x00\x00\x00\x00|II\*\x00|MM\x00\*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def list_folder(root: Path) -> Listing:
             files.append(os.path.relpath(path, root))
             sizes.append(size)
             labels.append(label)
-        require(len(files) > before, f"the class folder {root / name} has no JPEG, PNG or WebP image")
+        require(len(files) > before, f"the class folder {root / name} has no {FORMAT_NAMES} image")
     return Listing(root, tuple(map(printable, folders)), tuple(files), tuple(sizes), tuple(labels))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from vgg.core.config import EvaluateConfig
 from vgg.core.errors import require
 from vgg.data.datasets import listing
+from vgg.data.encoded_image import FORMAT_NAMES
 from vgg.data.listing import Listing, contents
 
 
@@ -17,6 +18,6 @@ def evaluated_images(cfg: EvaluateConfig, classes: tuple[str, ...]) -> Listing:
     root = Path(cfg.test) if cfg.test else Path(cfg.data.root) / "test"
     require(root.is_dir(), f"no folder {root}: it should hold the unlabelled test images (test=FOLDER names another)")
     images, _ = contents(root)
-    require(bool(images), f"{root} has no JPEG, PNG or WebP image")
+    require(bool(images), f"{root} has no {FORMAT_NAMES} image")
     names, sizes = tuple(os.path.basename(path) for path, _ in images), tuple(size for _, size in images)
     return Listing(root, classes, names, sizes, (-1,) * len(names))

@@ -54,6 +54,7 @@ def without_effect(cfg: TrainConfig) -> tuple[str, ...]:
     named_start = cfg.init.parent is not None or cfg.weights.source is not None
     return (
         *(("localisation",) if cfg.task == "classification" else ()),
+        *(("data.val_share",) if cfg.data.form != "folder" else ()),
         *(("data.finetune_epochs",) if first_stage else ()),
         *(("data.epochs",) if not first_stage and named_start and cfg.data.finetune_epochs is not None else ()),
         *(("data.patience",) if cfg.optimizer.schedule else ()),

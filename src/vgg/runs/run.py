@@ -28,10 +28,11 @@ from vgg.runs.identity import differences
 
 # Of the keys in a stored config.yaml and record.json. A change of their names or meanings, or a new one that is needed,
 # counts it up: an older run is then refused.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 NEW_KEYS = {
-    3: {"data.cache": "auto"}
+    3: {"data.cache": "auto"},
+    4: {"data.val_share": 0.2},
 }  # version -> keys that came with it, and what runs of the one before were made with
 
 

@@ -35,6 +35,7 @@ def parts(
         root=cfg.data.root,
         form=cfg.data.form,
         val=cfg.data.val,
+        val_share=cfg.data.val_share,
         download=cfg.data.download,
         scale=cfg.data.scale,
         smin=cfg.train_scale.smin,

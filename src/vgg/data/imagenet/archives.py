@@ -1,10 +1,8 @@
 """Images in archives, each as the range of its bytes there: uncompressed tars and shards, and parquet by a copy."""
 
 import glob
-import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -15,6 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 from vgg.core.errors import UserError, require
 from vgg.core.files import alone, write_whole
+from vgg.core.paths import folder_digest
+from vgg.data.encoded_image import FORMAT_NAMES
 from vgg.data.listing import ENDINGS, is_left_out
 
 SYNSET = re.compile(r"n\d{8}")
@@ -111,7 +111,7 @@ def shard(file: BinaryIO, where: str, source: int) -> Iterator[Row]:
     whole = [(*image, parts) for key, parts in samples.items() for image in images_of(key, parts)]
     without = [key for key, parts in samples.items() if "cls" in parts and not any(images_of(key, parts))]
     if without:
-        print(f"{where}: {len(without)} samples have no JPEG, PNG or WebP image: {', '.join(without[:5])}", flush=True)
+        print(f"{where}: {len(without)} samples have no {FORMAT_NAMES} image: {', '.join(without[:5])}", flush=True)
     for key, start, image, parts in whole:
         try:
             about = json.loads(content(*parts[f"{start}json"])) if f"{start}json" in parts else {}
@@ -135,7 +135,7 @@ def indexed(
     The index knows their paths, sizes and times of change: where one is replaced, it is made again.
     """
     state = [VERSION, *([str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
-    kept = cache / "index" / f"{digest(files[0].parent)}-{split}.json"
+    kept = cache / "index" / f"{folder_digest(files[0].parent)}-{split}.json"
     with alone(kept):
         if kept.is_file():
             content = json.loads(kept.read_bytes())
@@ -157,7 +157,7 @@ def copied_parquet(files: list[Path], cache: Path) -> list[Path]:
 
     UserError where pyarrow is missing, the disk has no room, or a file is not Hugging Face's with image and label.
     """
-    folder = cache / "parquet" / digest(files[0].parent)
+    folder = cache / "parquet" / folder_digest(files[0].parent)
     states = [file.stat() for file in files]
     tars = [
         folder / f"{file.stem}-{state.st_size}-{state.st_mtime_ns}.tar"
@@ -211,8 +211,3 @@ def parquet_members(file: Path) -> Iterator[tuple[str, bytes]]:
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a whole parquet file: {error}") from error
-
-
-def digest(folder: Path) -> str:
-    """What the cache calls a folder."""
-    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
