@@ -86,7 +86,11 @@ def test_a_dry_run_of_evaluations_counts_each_shared_array_of_posteriors_once(tm
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(40, "40 s"), (89, "89 s"), (720, "12 min"), (5.3 * 3600, "5.3 h"), (17.2 * 86400, "17.2 days")]
+    ("value", "text"),
+    [
+        *((40, "40 s"), (89, "89 s"), (720, "12 min"), (1.49 * 3600, "89 min"), (1.5 * 3600, "1.5 h")),
+        *((5.3 * 3600, "5.3 h"), (1.49 * 86400, "35.8 h"), (1.5 * 86400, "1.5 days"), (17.2 * 86400, "17.2 days")),
+    ],
 )
 def test_durations_are_said_as_a_person_does(value, text):
     assert duration(value) == text
