@@ -307,7 +307,8 @@ def test_masks_are_whole_numbers_arithmetic_of_key_layer_and_unit():
         return (x >> 16) ^ x
 
     keys, units = [0, 1, 2**32 - 1, 123456789], torch.zeros(3, 2, 1)
-    for layer, dropout in ((6, 0.5), (7, 0.4)):
+    of_one_unit = scrambled(scrambled(1) ^ scrambled(scrambled(0) ^ 8)) / 2**32  # the part of all numbers below its own
+    for layer, dropout in ((6, 0.5), (7, 0.4), (8, of_one_unit)):
         expected = [
             [
                 scrambled(scrambled(unit) ^ scrambled(scrambled(key) ^ layer)) >= round(dropout * 2**32)
