@@ -127,3 +127,9 @@ def test_on_ilsvrcs_annotations_the_metric_is_that_of_a_brute_force_computation(
     assert best >= max(counts) - 5, "of a thousand boxes tried one is about as good as any of these"
     one = torch.tensor([tried[0]])
     assert constant_box([one] * 3).all()
+
+
+def test_the_constant_box_is_the_one_that_is_right_most_often_wherever_it_stands():
+    left, middle, right = ([0.0, 0.0, 0.7, 1.0], [0.15, 0.0, 0.85, 1.0], [0.3, 0.0, 1.0, 1.0])
+    for boxes_of_images in ((left, middle, right), (middle, left, right), (left, right, middle)):
+        assert constant_box([torch.tensor([box]) for box in boxes_of_images]).all(), "the middle one, for all three"
