@@ -239,6 +239,12 @@ def test_confusion_and_the_hardest_images():
     assert wrong == [3, 1, 2, 0]
 
 
+def test_the_most_frequent_of_many_errors_are_listed_twice_as_many_as_photos():
+    counts = np.arange(25).reshape(5, 5)
+    listed = [images for *_, images, _ in image_analysis.confused(counts, tuple("abcde"))]
+    assert listed == [23, 22, 21, 20, 19, 17, 16, 15, 14, 13, 11, 10][: 2 * image_analysis.SHOWN]
+
+
 def test_the_error_over_q_takes_the_scales_of_averages_apart(runs, tmp_path, monkeypatch):
     images = scored([[1, 0, 0]] * 4, [0, 0, 1, 2]).images
     monkeypatch.setattr(image_analysis, "validation_images", lambda run, kept: images)
@@ -279,3 +285,11 @@ def test_charts_take_the_pages_colours_and_keep_text_as_text():
     ids = [set(re.findall(r' id="([^"]+)"', text)) for text in (one, other)]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+def test_nets_are_named_from_the_fewest_multiply_adds_on():
+    points = [
+        (net, True, count, error, (error - 1, error + 1)) for net, count, error in (("x", 3e9, 9.0), ("y", 1e9, 20.0))
+    ]
+    chart = str(charts.operations("operations", "", points))
+    assert chart.index(">y</text>") < chart.index(">x</text>")
