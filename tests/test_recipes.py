@@ -8,7 +8,8 @@ import torch
 from conftest import composed
 
 from vgg.core.catalogue import MODELS, OF_TABLE_1
-from vgg.runs import weights
+from vgg.data.imagenet import check
+from vgg.runs import estimate, weights
 from vgg.training import learning_rate
 
 S256 = {"name": "256", "smin": 256, "smax": 256, "lr_factor": 1.0, "parent": None}
@@ -87,6 +88,12 @@ def test_every_value_of_imagenet_is_the_papers():
     cfg = composed("data=imagenet", "data.root=/x", "model=D", "train_scale=S256")
     assert asdict(cfg.data) == IMAGENET
     assert learning_rate.DECREASES == 3  # section 3.1: "in total, the learning rate was decreased 3 times"
+
+
+def test_imagenets_numbers_of_images_are_ilsvrc_2012s():
+    """Russakovsky et al. 2015, Table 2: images of all classes, and the fewest of one."""
+    assert check.IMAGES == estimate.KNOWN["imagenet"] == {"train": 1_281_167, "val": 50_000}
+    assert (check.CLASSES, check.SMALLEST_CLASS) == (1000, {"train": 732, "val": 50})
 
 
 def test_the_training_scales_are_section_3_1s():
