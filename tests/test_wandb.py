@@ -171,7 +171,8 @@ def evaluate(resumed, scenes) -> tuple[Path, list[str]]:
 
 
 def test_an_evaluation_is_a_run_of_its_own_and_its_printed_output_is_clean(evaluate, resumed, monkeypatch):
-    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # this process' own
+    for key in ("WANDB_SERVICE", "WANDB_CONSOLE", *QUIET_WANDB):  # this process' own
+        monkeypatch.delenv(key, raising=False)
     folder, options = evaluate
     output = run(folder, "evaluate.py", *options)
     assert "top-1 error" in output

@@ -174,7 +174,6 @@ def log_evaluation(cfg: EvaluateConfig, line: Evaluation) -> None:
                 dir=folder.absolute(),
                 config=settings(line),
                 settings=wandb.Settings(
-                    silent=True,
                     console="off",
                     init_timeout=30,
                     disable_git=True,  # the commit is in the configuration
