@@ -149,6 +149,16 @@ def test_the_index_is_kept_and_made_again_for_another_archive(ilsvrc, tmp_path, 
     assert len(found(tmp_path, "train").images) == len(first) - 3
 
 
+def test_the_archives_that_are_read_are_named_or_counted(ilsvrc, tmp_path, capsys):
+    write_original(tmp_path, "train", ilsvrc["train"])
+    found(tmp_path, "train")
+    assert f"the headers of {tmp_path / layouts.ORIGINAL['train']}, once" in capsys.readouterr().out
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", "train", ilsvrc["train"])
+    found(tmp_path / "shards", "train")
+    assert f"the headers of 2 archives in {tmp_path / 'shards'}, once" in capsys.readouterr().out
+
+
 def test_parquet_is_copied_once_and_again_where_it_changed(ilsvrc, tmp_path, capsys):
     write_parquet(tmp_path, "train", ilsvrc["train"])
     before = found(tmp_path, "train").images
