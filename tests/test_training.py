@@ -1,6 +1,7 @@
 import copy
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -394,5 +395,9 @@ def test_finite_losses_pass():
     finite = FiniteLoss()
     for loss in (2.3, 2.2, 2.1):
         finite.on_train_batch_end(trainer, None, {"loss": torch.tensor(loss)}, None, 0)
+    assert math.isnan(finite.last_finite), "no step waits for the device"
     finite.look(trainer)
     assert finite.last_finite == pytest.approx(2.1)
+    for step in range(FiniteLoss.EVERY):
+        finite.on_train_batch_end(trainer, None, {"loss": torch.tensor(float(step))}, None, 0)
+    assert finite.last_finite == FiniteLoss.EVERY - 1
