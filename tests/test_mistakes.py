@@ -117,6 +117,21 @@ def test_no_run_is_begun_where_there_is_none_to_fit(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_ends_a_training_is_in_its_record_for_the_command_that_began_it(tmp_path, monkeypatch, capsys):
+    def fit(run: Run) -> None:
+        raise UserError("the loss is nan")
+
+    run = Run.named("digits/A-256", tmp_path)
+    run.prepare(composed(), None)
+    monkeypatch.setattr("vgg.commands.fit.fit", fit)
+    monkeypatch.setattr(sys, "argv", ["vgg", "fit", str(run.folder)])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, run.record()["error"]) == (1, "the loss is nan")
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("command", [[REPOSITORY / "train.py", "--help"], ["-m", "vgg", "claims"]])
 def test_a_reader_that_ends_first_leaves_no_traceback(command, tmp_path):
     """Its end of the pipe is closed before the command writes."""
