@@ -81,3 +81,9 @@ def test_the_configurations_page_is_as_its_definitions():
 def test_the_results_page_is_as_the_committed_results():
     """Where it is not: python -m vgg results > docs/results.md"""
     assert (REPOSITORY / "docs" / "results.md").read_text() == results_page.rendered()
+
+
+def test_the_readmes_results_are_the_committed_ones():
+    """Where they are not: python -m vgg results --short"""
+    table = PAGES[0].read_text().partition("<!-- python -m vgg results --short -->\n")[2].partition("<!-- end -->")[0]
+    assert table == results_page.short() + "\n"
