@@ -303,7 +303,9 @@ def test_of_two_images_without_labels_of_their_own_none_is_taken(tmp_path):
 
 
 def test_labelled_samples_without_an_image_are_named(tmp_path, capsys):
-    shard(tmp_path / "imagenet-train-0000.tar", ("a.jpg", jpeg(0)), ("a.cls", b"0"), ("b.tif", b"II"), ("b.cls", b"1"))
+    shard(
+        tmp_path / "imagenet-train-0000.tar", ("a.jpg", jpeg(0)), ("a.cls", b"0"), ("b.svg", b"<svg/>"), ("b.cls", b"1")
+    )
     assert len(found(tmp_path, "train").images) == 1
     assert "1 samples have no JPEG, PNG, WebP, BMP or TIFF image: b" in capsys.readouterr().out
 

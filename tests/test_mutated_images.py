@@ -172,7 +172,6 @@ NO_PICTURES = {
     "pHYs": with_chunk(encoded("PNG"), 33, b"pHYs", b"0"),
     "chunk-name": with_pixels_in_two_chunks(encoded("PNG"), b"\x84\xe5a\x92"),
     "gif": encoded("GIF"),
-    "tiff": encoded("TIFF"),
 }
 
 

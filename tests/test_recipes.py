@@ -18,6 +18,7 @@ IMAGENET = {
     "form": "imagenet",
     "root": "/x",
     "val": None,
+    "val_share": 0.2,  # of a folder only
     "download": False,
     "skip_corrupt": False,
     "cache": "auto",
