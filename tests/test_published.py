@@ -167,7 +167,10 @@ def test_published_nets_are_evaluated_without_training_and_are_parents_with_a_fr
     assert (step.run.name, step.parent.name) == ("photos/A-jitter-fc-torchvision-scale1-width1", "torchvision/A")
     step.run.prepare(cfg, step.parent)
     before = weights.load(step.parent)[0].state_dict()
-    started = training_fit.initial_net(cfg, step.run, ("ant", "bee", "cat")).state_dict()
+    net = weights.build(cfg, 3)
+    initialisation.draw(net, cfg.init.draw, cfg.seed)
+    training_fit.start_from_parent(net, cfg, step.run, ("ant", "bee", "cat"))
+    started = net.state_dict()
     same = {key for key in started if torch.equal(started[key], before[key])}
     assert set(started) - same == {"fc8.weight"}  # the biases of both are 0
 
