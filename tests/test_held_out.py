@@ -9,7 +9,9 @@ from vgg.data import held_out
 from vgg.data.datasets import Source, listing
 from vgg.data.listing import list_folder
 from vgg.data.summary import summary
+from vgg.evaluation.arrays import refuse_contradictions
 from vgg.evaluation.images import evaluated_images
+from vgg.runs.run import Run
 
 CLASSES = ("ant", "bee", "cat")
 COUNT = 20
@@ -82,6 +84,16 @@ def test_a_class_with_too_few_photos_is_named(photos):
 def test_an_evaluation_is_about_the_photos_that_were_held_out(photos):
     given = ("data=folder", f"data.root={photos}", f"dirs.cache={photos.parent / 'cache'}")
     assert set(evaluated_images(composed(*given, evaluate=True), CLASSES).files) == sides(photos)["val"].keys()
+
+
+def test_an_evaluation_with_another_share_than_the_runs_is_refused(photos, tmp_path):
+    given = ("data=folder", f"data.root={photos}", f"dirs.runs={tmp_path / 'runs'}", "model=A", "train_scale=S256")
+    run = Run.named("My_photos/A-256-val_share0.1", tmp_path / "runs")
+    run.prepare(composed(*given, "data.val_share=0.1"), None)
+    with pytest.raises(UserError, match=r"data.val_share=0.2, but My_photos/A-256-val_share0.1 has data.val_share=0.1"):
+        refuse_contradictions(composed(*given, evaluate=True), run)
+    refuse_contradictions(composed(*given, "data.val_share=0.1", evaluate=True), run)
+    refuse_contradictions(composed(*given, "data.name=other", evaluate=True), run)
 
 
 def test_a_folder_with_train_and_val_is_taken_as_it_is(photos, tmp_path):

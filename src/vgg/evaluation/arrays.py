@@ -55,14 +55,16 @@ def evaluated_runs(cfg: EvaluateConfig) -> list[Run]:
 def refuse_contradictions(cfg: EvaluateConfig, run: Run) -> None:
     """Raise UserError where the command line gives an identity key another value than the run has.
 
-    A data option names the images to score: its keys count where they are given one by one.
+    A data option names the images to score: its keys count where they are given one by one. What was held out of a
+    folder without a split counts always: another share would score photos that the net was trained on.
     """
     published = run.published
     options, asked, stored = plan.given(), identity(cfg), identity(run.config())
+    held_out = "data.val_share" if stored["data.name"] == cfg.data.name else None
     different = [
         f"{key}={short(asked[key])}, but {run.name} has {key}={short(stored[key])}"
         for key in asked.keys() & stored.keys()
-        if (key in options or GROUPS.get(key) in options)
+        if (key in options or GROUPS.get(key) in options or key == held_out)
         and asked[key] != stored[key]
         and key not in OF_EVALUATION
         and not (published and key not in OF_PUBLISHED)
