@@ -1,5 +1,6 @@
 """Which images there are in class folders, in which order, with which labels."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ LEFT_BEHIND |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 CONTENT_SAMPLE = 10_000  # images at most whose bytes are compared, as many as the colours are computed on
 
 READERS = 16  # threads that read them
+
+HEADER = 16_384  # bytes, in which most files say how large they are
 
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|BM....\x00\x00\x00\x00|II\*\x00|MM\x00\*", re.DOTALL)
 
@@ -218,6 +221,14 @@ def same_classes(one: tuple[str, ...], other: tuple[str, ...], what: str) -> Non
         odd = sorted(set(one) ^ set(other))[:5]
         differ = f"differ ({len(one)} and {len(other)}; {', '.join(odd)} …)" if odd else "are in another order"
         raise UserError(f"{what}: the classes {differ}")
+
+
+def size(images: Listing, index: int) -> tuple[int, int] | None:
+    """(width, height) of one image, None where its header cannot be read; most need only the start of the file."""
+    for limit in (HEADER, None):
+        with contextlib.suppress(*UNREADABLE):
+            return Picture(images.read(index, limit)).size
+    return None
 
 
 def why_unreadable(images: Listing, index: int) -> str | None:

@@ -2,29 +2,16 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from vgg.core.config import Data
 from vgg.data import held_out
 from vgg.data.datasets import without_split
-from vgg.data.encoded_image import UNREADABLE, Picture
-from vgg.data.listing import READERS, Listing, list_folder
+from vgg.data.listing import READERS, Listing, list_folder, size
 
 MOST = 50_000  # photos whose headers are read for it
-
-
-def picture_sizes(images: Listing) -> list[tuple[int, int] | None]:
-    """(width, height) in pixels of every image by its header; None where it has none that can be read."""
-
-    def size(index: int) -> tuple[int, int] | None:
-        try:
-            return Picture(images.read(index)).size
-        except UNREADABLE:
-            return None
-
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(size, range(len(images))))
 
 
 def summary(data: Data, images: dict[str, Listing], cache: Path) -> str:
@@ -43,11 +30,12 @@ def summary(data: Data, images: dict[str, Listing], cache: Path) -> str:
         f"{len(train) // data.batch:,} steps of {data.batch} an epoch"
     )
     if len(train) + len(val) <= MOST:
-        sizes = [size for one in (train, val) for size in picture_sizes(one)]
-        readable = [size for size in sizes if size is not None]
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = [one for part in (train, val) for one in pool.map(partial(size, part), range(len(part)))]
+        readable = [one for one in sizes if one is not None]
         if readable:
             width, height = (round(median(side)) for side in zip(*readable, strict=True))
-            smallest = min(min(size) for size in readable)
+            smallest = min(map(min, readable))
             lines.append(f"{width} x {height} pixels in the middle, the smallest side {smallest}")
         if unreadable := len(sizes) - len(readable):
             lines.append(f"{unreadable:,} cannot be read: python -m vgg check {data.root} names them")

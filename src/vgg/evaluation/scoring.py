@@ -1,6 +1,5 @@
 """Scoring images with one net: batches of one rescaled shape, and a LightningModule that keeps the rows."""
 
-import contextlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vgg.data.encoded_image import UNREADABLE, Picture
-from vgg.data.listing import Listing
+from vgg.data.listing import Listing, size
 from vgg.data.transforms import channels_last, rescale, rescaled_size
 from vgg.evaluation import posteriors, views
 from vgg.nets.base import Network
-
-HEADER = 16_384  # bytes, in which most files say how large they are
 
 
 class WholeImages(Dataset):
@@ -47,23 +44,15 @@ def sizes(images: Listing, quiet: bool = False) -> list[tuple[int, int] | None]:
     return [size(images, index) for index in numbers]
 
 
-def size(images: Listing, index: int) -> tuple[int, int] | None:
-    """(width, height) of one image, None where its header cannot be read; most need only the start of the file."""
-    for limit in (HEADER, None):
-        with contextlib.suppress(*UNREADABLE):
-            return Picture(images.read(index, limit)).size
-    return None
-
-
 def batches(sizes: list[tuple[int, int] | None], side: int, count: int) -> list[list[int]]:
     """Indices in batches of equal rescaled shape, large ones first: memory is at its highest at the start.
 
     Images that are more than twice as long as wide go in smaller batches, of no more pixels than such ones have.
     """
     shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, size in enumerate(sizes):
-        if size is not None:
-            shapes[rescaled_size(size, side)].append(index)
+    for index, whole in enumerate(sizes):
+        if whole is not None:
+            shapes[rescaled_size(whole, side)].append(index)
     return [
         indices[start : start + at_once]
         for (width, height), indices in sorted(shapes.items(), key=lambda item: -max(item[0]))
