@@ -22,7 +22,8 @@ def train(cfg: TrainConfig) -> None:
     leads = cfg.trainer.node_rank == 0
     if not cfg.plan.dry_run and cfg.data.form == "folder" and not all(step.run.finished for step in steps):
         images = images_of(cfg)  # a wrong folder is refused before anything else is said
-        print(f"{cfg.data.name}: {cfg.data.root}\n{summary(cfg.data, images, Path(cfg.dirs.cache))}")
+        if leads:
+            print(f"{cfg.data.name}: {cfg.data.root}\n{summary(cfg.data, images, Path(cfg.dirs.cache))}")
     print("plan: " + (" → " if cfg.ablation is None else ", ").join(step.run.name for step in steps))
     if cfg.plan.dry_run:
         print(with_times(steps, cfg))

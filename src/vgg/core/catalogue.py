@@ -33,14 +33,14 @@ PUBLISHED = {  # weights that the world has
 
 def objection(task: str, net: str, scale: float, width: float, draw: str) -> str | None:
     """Why the net cannot have this task, scale, width or draw of random weights; None where it can."""
-    smallest, recipe_of = SMALLEST_SCALE.get(net, 0.125), net in OWN_DRAW
+    smallest, as_published = SMALLEST_SCALE.get(net, 0.125), net in OWN_DRAW
     if scale < smallest:
         return f"data.scale={scale:g} is too small for {net}: the smallest that fits is data.scale={smallest:g}"
-    if recipe_of and task == "localisation":
+    if as_published and task == "localisation":
         return f"task=localisation: {net} has no fc8 that a box could replace"
-    if recipe_of and width != 1:
+    if as_published and width != 1:
         return f"data.width={width}: {net} has one width, data.width=1"
-    if recipe_of != (draw == "own"):
-        remedy = "draw=own, as its publication or its library has it" if recipe_of else ", ".join(DRAWS)
+    if as_published != (draw == "own"):
+        remedy = "draw=own, as its publication or its library has it" if as_published else ", ".join(DRAWS)
         return f"init.draw={draw}: {net} is drawn by {remedy}"
     return None

@@ -45,7 +45,7 @@ def paired(first: Classification, second: Classification) -> str:
     """The difference of two errors in points, its 95 % interval over photos, and McNemar's p."""
     difference, variance = second.top1 - first.top1, photo_variance([second], [first])
     if variance is None:
-        return f"{difference:+.2f} points; which images both were asked is not kept"
+        return f"{difference:+.2f} points; some images were left out, so there is no interval"
     reach = stdtrit(max(len(np.unique(groups_in(first))) - 1, 1), 0.975) * variance**0.5
     interval = f"{difference - reach:+.2f} to {difference + reach:+.2f}"
     return f"{difference:+.2f} points (95 % {interval} over photos), McNemar p = {mcnemar(second, first):.3g}"
